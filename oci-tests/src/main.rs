@@ -1,0 +1,2 @@
+//! Conformance of an OCI runtime with runtime-spec.
+fn main() {}

@@ -1,0 +1,2 @@
+//! A Docker-like front end that runs containers with keel.
+fn main() {}

@@ -1,0 +1,134 @@
+//! Why a command failed: one variant for each thing a caller can do about it.
+//!
+//! `Display` says what was being done and to what, and never repeats its `source`; [`Error::line`]
+//! walks the chain and joins it with `": "`, so the errno text is always last. Several wordings are
+//! matched by containerd, podman, CRI-O and Docker and must not change; they are marked *matched*.
+
+use std::io;
+
+/// The result of everything in keel that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// See the module text.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// *Matched* by containerd, podman, CRI-O.
+    #[error("container does not exist")]
+    NotFound,
+    /// *Matched* by containerd.
+    #[error("container with given ID already exists")]
+    Exists,
+    /// *Matched* by containerd and CRI-O.
+    #[error("container not running")]
+    NotRunning,
+    /// The container's status does not allow the command; the text is the whole line.
+    #[error("{0}")]
+    WrongStatus(String),
+    /// The command line asks for something that cannot be: the text names flag and remedy.
+    #[error("{0}")]
+    Usage(String),
+    /// config.json (or process.json) breaks a rule; `at` is a JSON path like `.mounts[3].type`.
+    #[error("{file}: {at}: {why}")]
+    Spec {
+        /// The file as the user named it.
+        file: String,
+        /// JSON path of the offending value, starting with a dot.
+        at: String,
+        /// The rule that it breaks, and the remedy where there is one.
+        why: String,
+    },
+    /// The container's first process stopped at a step of the plan; `step` is the plan's wording.
+    #[error("{step}")]
+    Setup {
+        /// What was being done, to which item of the plan.
+        step: String,
+        /// Why the kernel refused.
+        #[source]
+        errno: io::Error,
+    },
+    /// A system call of the runtime itself failed.
+    #[error("{call} {on}")]
+    Host {
+        /// The call or the act, in a word or two: `mkdir`, `open`, `write to`.
+        call: &'static str,
+        /// The path or object it was applied to.
+        on: String,
+        /// Why the kernel refused.
+        #[source]
+        errno: io::Error,
+    },
+    /// A failure whose text is already one complete line.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Error {
+    /// A failed call of the runtime on a path or object.
+    pub fn host(
+        call: &'static str,
+        on: impl std::fmt::Display,
+        errno: impl Into<io::Error>,
+    ) -> Self {
+        Self::Host {
+            call,
+            on: on.to_string(),
+            errno: errno.into(),
+        }
+    }
+
+    /// A rule of config.json that is broken at JSON path `at`.
+    pub fn spec(at: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Spec {
+            file: "config.json".into(),
+            at: at.into(),
+            why: why.into(),
+        }
+    }
+
+    /// The one line a user reads: this error and its sources, joined by `": "`, without line breaks.
+    pub fn line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&errno_text(error));
+            cause = error.source();
+        }
+        line.replace(['\n', '\r'], " ")
+    }
+}
+
+/// The error's text; for an errno the C library's words alone, in lower case as callers match them
+/// (`permission denied`, `no such file or directory`), without Rust's ` (os error 13)`.
+fn errno_text(error: &(dyn std::error::Error + 'static)) -> String {
+    match error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::raw_os_error)
+    {
+        Some(errno) => lower_first(nix::errno::Errno::from_raw(errno).desc()),
+        None => error.to_string(),
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_errno_comes_last_in_the_words_callers_match() {
+        let error = Error::host("open", "/x", io::Error::from_raw_os_error(libc::EACCES));
+        assert_eq!(error.line(), "open /x: permission denied");
+    }
+
+    #[test]
+    fn a_line_is_one_line() {
+        assert_eq!(Error::Failed("a\nb\rc".into()).line(), "a b c");
+    }
+}

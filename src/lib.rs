@@ -1,0 +1,3 @@
+//! keel's modules, one sentence each. A module uses only modules listed below it.
+
+pub mod error;

@@ -1,0 +1,2 @@
+//! keel, an OCI container runtime: parse, dispatch, print one error, exit.
+fn main() {}
