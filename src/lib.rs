@@ -1,3 +1,4 @@
 //! keel's modules, one sentence each. A module uses only modules listed below it.
 
+pub mod bundle;
 pub mod error;

@@ -1,0 +1,607 @@
+//! Opens a bundle and reads its `config.json`, once.
+//!
+//! A bundle is a directory with a `config.json` (runtime-spec, bundle.md). Whoever wrote it may be
+//! hostile or careless, so the file is opened without blocking, must be regular, is read up to a
+//! limit, and every complaint about its content names the JSON path: `.linux.namespaces[2].type`.
+//!
+//! The types are `oci_spec`'s. Where they are stricter than the specification (and than runc, which
+//! decodes with Go's rules), a second, slower reading repairs the difference: see [`Lenient`].
+
+mod objects;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{Capability, Process, Spec};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use self::objects::Objects;
+use crate::error::{Error, Result};
+
+/// The name that runtime-spec gives the file.
+pub const CONFIG: &str = "config.json";
+
+/// The largest config.json that is read, in bytes: 16 MiB.
+///
+/// Engines write 10 to 50 KiB; a profile of every system call with arguments stays below 1 MiB. The
+/// limit keeps a wrong `--bundle` from being read into memory without end.
+pub const MAX_CONFIG: u64 = 16 << 20;
+
+/// An open bundle; see the module text.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The bundle's directory. Relative paths in the spec are resolved from here.
+    pub dir: OwnedFd,
+    /// Where that directory is: absolute, without symbolic links, as `state` reports it.
+    pub path: PathBuf,
+    /// config.json, decoded.
+    pub spec: Spec,
+    /// config.json as it was read.
+    pub raw: Vec<u8>,
+    /// What was ignored in it and why, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl Bundle {
+    /// Opens the bundle at `path`; an empty path is the current directory.
+    ///
+    /// `config` replaces the bundle's `config.json`, as crun's `--config` does; it is resolved from
+    /// the current directory, not from the bundle.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if the directory or file cannot be opened, [`Error::Failed`] if the file is
+    /// missing (in runc's words), [`Error::Spec`] if its content does not decode.
+    pub fn open(path: &Path, config: Option<&Path>) -> Result<Self> {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        let dir = File::options()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY)
+            .open(path)
+            .map_err(|errno| Error::host("open bundle", path.display(), errno))?;
+        // The kernel's own name of the open directory: a rename or a link between two look-ups
+        // cannot make it name another one.
+        let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
+        let real =
+            std::fs::read_link(&link).map_err(|errno| Error::host("readlink", link, errno))?;
+        let (file, name) = match config {
+            Some(file) => (file.to_path_buf(), file.display().to_string()),
+            None => (real.join(CONFIG), CONFIG.to_owned()),
+        };
+        let raw = read_json_file(&file, &name)?;
+        let (spec, warnings) = parse(&raw, &name, &Lenient::Spec)?;
+        Ok(Self {
+            dir: dir.into(),
+            path: real,
+            spec,
+            raw,
+            warnings,
+        })
+    }
+
+    /// The container's root directory: `root.path`, resolved from the bundle.
+    ///
+    /// # Errors
+    /// Refuses a path that is missing, that is no directory, or that passes a symbolic link: the
+    /// link's owner could exchange the root under a container that is being set up. runc refuses
+    /// it in the same words.
+    pub fn rootfs(&self) -> Result<PathBuf> {
+        let root = self.spec.root().as_ref().ok_or_else(|| {
+            Error::spec(
+                ".root",
+                "must be specified: the directory of the container's files",
+            )
+        })?;
+        let wanted = clean(&self.path.join(root.path()));
+        let real = wanted
+            .canonicalize()
+            .map_err(|errno| Error::host("invalid rootfs", wanted.display(), errno))?;
+        if real != wanted {
+            return Err(Error::spec(
+                ".root.path",
+                format!(
+                    "invalid rootfs: not an absolute path, or a symlink: {} leads to {}",
+                    wanted.display(),
+                    real.display()
+                ),
+            ));
+        }
+        if !real.is_dir() {
+            return Err(Error::spec(
+                ".root.path",
+                format!("invalid rootfs: {} is not a directory", real.display()),
+            ));
+        }
+        Ok(real)
+    }
+}
+
+/// Decodes the process object that `exec --process FILE` names; `file_name` is for the errors.
+///
+/// # Errors
+/// [`Error::Spec`] with `file_name` and the JSON path.
+pub fn parse_process(bytes: &[u8], file_name: &str) -> Result<(Process, Vec<String>)> {
+    parse(bytes, file_name, &Lenient::Process)
+}
+
+/// Reads a JSON file that a caller named: regular, at most [`MAX_CONFIG`] bytes.
+///
+/// # Errors
+/// See [`Bundle::open`]; a FIFO, a device or a directory is refused without reading it.
+pub fn read_json_file(path: &Path, name: &str) -> Result<Vec<u8>> {
+    // O_NONBLOCK: opening a FIFO without a writer would wait for one for ever.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(|errno| match errno.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::Failed(format!("JSON specification file {name} not found"))
+            }
+            _ => Error::host("open", path.display(), errno),
+        })?;
+    let meta = file
+        .metadata()
+        .map_err(|errno| Error::host("stat", path.display(), errno))?;
+    if !meta.is_file() {
+        let is = if meta.is_dir() {
+            "a directory"
+        } else {
+            "a FIFO, socket or device"
+        };
+        return Err(Error::Failed(format!(
+            "{} is {is}: a regular file is needed",
+            path.display()
+        )));
+    }
+    let mut raw = Vec::new();
+    file.take(MAX_CONFIG + 1)
+        .read_to_end(&mut raw)
+        .map_err(|errno| Error::host("read", path.display(), errno))?;
+    if raw.len() as u64 > MAX_CONFIG {
+        return Err(Error::Failed(format!(
+            "{} is larger than {MAX_CONFIG} bytes, the most that keel reads",
+            path.display()
+        )));
+    }
+    Ok(raw)
+}
+
+/// Resolves `.` and `..` by their text, as runc does; symbolic links are the caller's subject.
+fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Decodes strictly first, which is one pass without allocation for what is ignored; only a document
+/// that fails is read again as a tree, repaired and decoded with a note of the place.
+fn parse<T: DeserializeOwned>(
+    bytes: &[u8],
+    file: &str,
+    lenient: &Lenient,
+) -> Result<(T, Vec<String>)> {
+    let broken = |at: String, why: String| Error::Spec {
+        file: file.to_owned(),
+        at,
+        why,
+    };
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        broken(
+            format!("byte {}", error.valid_up_to()),
+            "is not UTF-8: JSON text must be (RFC 8259, section 8.1)".into(),
+        )
+    })?;
+    if text.starts_with('\u{feff}') {
+        return Err(broken(
+            "byte 0".into(),
+            "starts with a byte order mark: save the file without one".into(),
+        ));
+    }
+    let first = match strictly(text) {
+        Ok(done) => return Ok((done, Vec::new())),
+        Err(error) => error,
+    };
+    let not_json = |error: &serde_json::Error| {
+        let at = format!("line {} column {}", error.line(), error.column());
+        broken(at, reason(error))
+    };
+    // Not JSON at all, or a name given twice, which the tree below could no longer tell.
+    if !first.is_data() || first.to_string().starts_with("duplicate field") {
+        return Err(not_json(&first));
+    }
+    let mut tree: Value = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+    let mut warnings = Vec::new();
+    lenient.repair(&mut tree, file, &mut warnings);
+    match serde_path_to_error::deserialize(Objects(tree)) {
+        Ok(done) => Ok((done, warnings)),
+        Err(error) => Err(broken(json_path(error.path()), reason(error.inner()))),
+    }
+}
+
+fn strictly<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let done = T::deserialize(Objects(&mut json))?;
+    json.end()?;
+    Ok(done)
+}
+
+/// serde's text without its ` at line 3 column 5`, which the caller puts in front.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// A path as `jq` takes it: `.linux.sysctl["net.ipv4.ip_forward"]`.
+fn json_path(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut text = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
+            Segment::Map { key } => text.push_str(&json_key(key)),
+            // An enum's variant is the value, not a place; an unknown segment has no name.
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    if text.is_empty() { ".".into() } else { text }
+}
+
+/// One step of a JSON path into an object: `.name`, or `["odd name"]`.
+pub fn json_key(key: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !key.is_empty() && key.chars().all(plain) {
+        format!(".{key}")
+    } else {
+        format!("[{}]", Value::from(key))
+    }
+}
+
+/// Where `oci_spec` refuses what the specification or runc accepts, and what is done about it.
+///
+/// - an unknown capability "MUST be logged as a warning" (config.md, "Linux Process");
+/// - a member that is `null` is a member that is absent (Go's rule; engines in Go print such);
+/// - `process.user` may be absent and `process.cwd` gets its own words in `validate`;
+/// - the scheduler flags have other names in the specification than in `oci_spec` 0.10;
+/// - seccomp without a default action and without system calls is no filter (runc);
+/// - the sections of other platforms are not keel's to judge.
+enum Lenient {
+    /// The document is a config.json.
+    Spec,
+    /// The document is its `process` object.
+    Process,
+}
+
+/// The specification's name (config.md, "Linux Process", `scheduler.flags`), and `oci_spec`'s.
+const SCHEDULER_FLAGS: &[(&str, &str)] = &[
+    ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
+    ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
+];
+
+/// Objects whose member names are data: a `null` in them is no absent field.
+const MAPS: &[&str] = &[
+    "annotations",
+    "sysctl",
+    "netDevices",
+    "timeOffsets",
+    "rdma",
+    "unified",
+];
+
+impl Lenient {
+    fn repair(&self, tree: &mut Value, file: &str, warnings: &mut Vec<String>) {
+        drop_nulls(tree);
+        match self {
+            Self::Process => repair_process(tree, &format!("{file}: "), warnings),
+            Self::Spec => {
+                let Value::Object(spec) = tree else { return };
+                for platform in ["solaris", "windows", "vm", "zos"] {
+                    spec.remove(platform);
+                }
+                if let Some(process) = spec.get_mut("process") {
+                    repair_process(process, &format!("{file}: .process"), warnings);
+                }
+                if let Some(Value::Object(linux)) = spec.get_mut("linux") {
+                    drop_empty_seccomp(linux);
+                }
+            }
+        }
+    }
+}
+
+fn drop_nulls(tree: &mut Value) {
+    match tree {
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Object(members) => {
+            members.retain(|_, value| !value.is_null());
+            for (key, value) in members {
+                if !MAPS.contains(&key.as_str()) {
+                    drop_nulls(value);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn repair_process(process: &mut Value, at: &str, warnings: &mut Vec<String>) {
+    let Value::Object(process) = process else {
+        return;
+    };
+    process
+        .entry("user")
+        .or_insert_with(|| Value::Object(Map::new()));
+    process
+        .entry("cwd")
+        .or_insert_with(|| Value::String(String::new()));
+    if let Some(Value::Object(sets)) = process.get_mut("capabilities") {
+        for (set, names) in sets {
+            let Value::Array(names) = names else { continue };
+            names.retain(|name| {
+                known_capability(name, &format!("{at}.capabilities.{set}"), warnings)
+            });
+        }
+    }
+    if let Some(Value::Object(affinity)) = process.get_mut("execCPUAffinity") {
+        affinity.retain(|_, cpus| cpus != "");
+    }
+    let flags = process
+        .get_mut("scheduler")
+        .and_then(|s| s.get_mut("flags"));
+    for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some((_, theirs)) = SCHEDULER_FLAGS.iter().find(|(ours, _)| flag == ours) {
+            *flag = Value::from(*theirs);
+        }
+    }
+}
+
+/// A value that is no string is kept: the decoder has the better words for it.
+fn known_capability(name: &Value, at: &str, warnings: &mut Vec<String>) -> bool {
+    let Value::String(text) = name else {
+        return true;
+    };
+    let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
+    if !known {
+        warnings.push(format!("{at}: ignoring unknown capability {text:?}"));
+    }
+    known
+}
+
+fn drop_empty_seccomp(linux: &mut Map<String, Value>) {
+    let Some(Value::Object(seccomp)) = linux.get("seccomp") else {
+        return;
+    };
+    let action = seccomp.get("defaultAction").and_then(Value::as_str);
+    let syscalls = seccomp.get("syscalls").and_then(Value::as_array);
+    if action.unwrap_or_default().is_empty() && syscalls.is_none_or(Vec::is_empty) {
+        linux.remove("seccomp");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    fn bundle_with(config: &[u8]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(CONFIG), config).unwrap();
+        dir
+    }
+
+    fn line(config: &[u8]) -> String {
+        match Bundle::open(bundle_with(config).path(), None) {
+            Ok(bundle) => format!("ok, warnings {:?}", bundle.warnings),
+            Err(error) => error.line(),
+        }
+    }
+
+    #[test]
+    fn a_broken_config_is_refused_with_its_place() {
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        let deep_unknown = format!(r#"{{"x":{deep}}}"#);
+        let cases: &[(&[u8], &str)] = &[
+            (b"", "config.json: line 1 column 0: EOF while parsing a value"),
+            (b"{", "config.json: line 1 column 1: EOF while parsing an object"),
+            (b"{} x", "config.json: line 1 column 4: trailing characters"),
+            (b"{,}", "config.json: line 1 column 2: key must be a string"),
+            (b"\xff{}", "config.json: byte 0: is not UTF-8: JSON text must be (RFC 8259, section 8.1)"),
+            (b"\xef\xbb\xbf{}", "config.json: byte 0: starts with a byte order mark: save the file without one"),
+            (b"[]", "config.json: .: invalid type: sequence, expected struct Spec"),
+            (b"7", "config.json: .: invalid type: integer `7`, expected struct Spec"),
+            (deep.as_bytes(), "config.json: line 1 column 128: recursion limit exceeded"),
+            (deep_unknown.as_bytes(), "ok, warnings []"),
+            (br#"{"ociVersion":1}"#, "config.json: .ociVersion: invalid type: integer `1`, expected a string"),
+            (br#"{"linux":{"namespaces":[{"type":"pid"},{"type":"bogus"}]}}"#,
+             "config.json: .linux.namespaces[1].type: unknown variant `bogus`, expected one of `mount`, `cgroup`, `uts`, `ipc`, `user`, `pid`, `network`, `time`"),
+            (br#"{"linux":{"namespaces":[{}]}}"#, "config.json: .linux.namespaces[0]: missing field `type`"),
+            (br#"{"linux":{"sysctl":{"net.ipv4.ip_forward":1}}}"#,
+             r#"config.json: .linux.sysctl["net.ipv4.ip_forward"]: invalid type: integer `1`, expected a string"#),
+            (br#"{"linux":{"sysctl":{"a":null}}}"#, "config.json: .linux.sysctl.a: invalid type: null, expected a string"),
+            (br#"{"process":{"user":{"uid":-1},"cwd":"/"}}"#,
+             "config.json: .process.user.uid: invalid value: integer `-1`, expected u32"),
+            (br#"{"process":{"cwd":"/","rlimits":[{"type":"RLIMIT_X"}]}}"#,
+             "config.json: .process.rlimits[0].type: unknown variant `RLIMIT_X`"),
+            (br#"{"linux":[]}"#, "config.json: .linux: invalid type: sequence, expected struct Linux"),
+            (br#"{"mounts":[["/x"]]}"#, "config.json: .mounts[0]: invalid type: sequence, expected struct Mount"),
+            (br#"{"mounts":[{}]}"#, "config.json: .mounts[0]: missing field `destination`"),
+            (br#"{"hostname":"a","hostname":"b"}"#, "config.json: line 1 column 25: duplicate field `hostname`"),
+            (br#"{"linux":{"seccomp":{"defaultAction":"","syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW"}]}}}"#,
+             "config.json: .linux.seccomp.defaultAction: unknown variant ``"),
+            (br#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","flags":["X"]}}}"#,
+             "config.json: .linux.seccomp.flags[0]: unknown variant `X`"),
+        ];
+        for (config, want) in cases {
+            let got = line(config);
+            assert!(got.starts_with(want), "{want:?}, got {got:?}");
+            assert!(!got.contains('\n'), "{got:?}");
+        }
+    }
+
+    #[test]
+    fn what_runc_accepts_is_accepted() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"{}", "ok, warnings []"),
+            (br#"{"process":null,"linux":{"namespaces":null,"unknown":[1]},"new":{}}"#, "ok, warnings []"),
+            (br#"{"process":{"args":["sh"]}}"#, "ok, warnings []"),
+            (br#"{"process":{"cwd":"/","user":null,"capabilities":{"bounding":null}}}"#, "ok, warnings []"),
+            (br#"{"process":{"cwd":"/","scheduler":{"policy":"SCHED_DEADLINE","flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN","SCHED_FLAG_RECLAIM"]}}}"#, "ok, warnings []"),
+            (br#"{"process":{"cwd":"/","execCPUAffinity":{"initial":"","final":"0-1"}}}"#, "ok, warnings []"),
+            (br#"{"linux":{"seccomp":{}}}"#, "ok, warnings []"),
+            (br#"{"windows":7,"vm":{}}"#, "ok, warnings []"),
+            (br#"{"process":{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_NEW"]}}}"#,
+             r#"ok, warnings ["config.json: .process.capabilities.bounding: ignoring unknown capability \"CAP_NEW\""]"#),
+        ];
+        for (config, want) in cases {
+            assert_eq!(line(config), *want, "{}", String::from_utf8_lossy(config));
+        }
+    }
+
+    #[test]
+    fn the_slow_reading_keeps_the_known_capabilities() {
+        let dir = bundle_with(
+            br#"{"process":{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_NEW"]}}}"#,
+        );
+        let spec = Bundle::open(dir.path(), None).unwrap().spec;
+        let capabilities = spec
+            .process()
+            .clone()
+            .unwrap()
+            .capabilities()
+            .clone()
+            .unwrap();
+        assert_eq!(
+            capabilities.bounding().clone().unwrap(),
+            [Capability::Kill].into_iter().collect()
+        );
+    }
+
+    #[test]
+    fn a_missing_config_has_the_words_that_callers_match() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Bundle::open(dir.path(), None).unwrap_err();
+        assert_eq!(
+            error.line(),
+            "JSON specification file config.json not found"
+        );
+        let error = Bundle::open(&dir.path().join("no"), None).unwrap_err();
+        assert!(
+            error.line().ends_with("/no: no such file or directory"),
+            "{}",
+            error.line()
+        );
+    }
+
+    #[test]
+    fn a_directory_fifo_or_device_in_its_place_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join(CONFIG);
+        std::fs::create_dir(&config).unwrap();
+        let error = Bundle::open(dir.path(), None).unwrap_err().line();
+        assert!(error.contains("is a directory"), "{error}");
+        std::fs::remove_dir(&config).unwrap();
+        nix::unistd::mkfifo(&config, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let error = Bundle::open(dir.path(), None).unwrap_err().line();
+        assert!(error.contains("is a FIFO"), "{error}");
+        std::fs::remove_file(&config).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &config).unwrap();
+        let error = Bundle::open(dir.path(), None).unwrap_err().line();
+        assert!(error.contains("device"), "{error}");
+    }
+
+    #[test]
+    fn ten_megabytes_are_read_and_seventeen_are_refused() {
+        let padded = |size: usize| {
+            let mut config = br#"{"hostname":"x"}"#.to_vec();
+            config.resize(size, b' ');
+            config
+        };
+        assert_eq!(line(&padded(10 << 20)), "ok, warnings []");
+        let error = line(&padded(17 << 20));
+        assert!(error.contains("larger than 16777216 bytes"), "{error}");
+    }
+
+    #[test]
+    fn the_path_is_the_kernels_name_of_the_directory() {
+        let dir = bundle_with(b"{}");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(".", &link).unwrap();
+        let bundle = Bundle::open(&link, None).unwrap();
+        assert_eq!(bundle.path, dir.path().canonicalize().unwrap());
+        assert!(bundle.path.as_os_str().as_bytes().starts_with(b"/"));
+    }
+
+    #[test]
+    fn another_config_file_is_named_in_its_errors() {
+        let dir = bundle_with(b"{}");
+        let other = dir.path().join("other.json");
+        std::fs::write(&other, br#"{"ociVersion":1}"#).unwrap();
+        let error = Bundle::open(dir.path(), Some(&other)).unwrap_err().line();
+        assert_eq!(
+            error,
+            format!(
+                "{}: .ociVersion: invalid type: integer `1`, expected a string",
+                other.display()
+            )
+        );
+    }
+
+    #[test]
+    fn a_root_through_a_symbolic_link_is_refused() {
+        let dir = bundle_with(br#"{"root":{"path":"./x/../link"}}"#);
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+        let error = Bundle::open(dir.path(), None)
+            .unwrap()
+            .rootfs()
+            .unwrap_err()
+            .line();
+        assert!(
+            error.contains("invalid rootfs: not an absolute path, or a symlink"),
+            "{error}"
+        );
+        std::fs::write(dir.path().join(CONFIG), br#"{"root":{"path":"real"}}"#).unwrap();
+        let root = Bundle::open(dir.path(), None).unwrap().rootfs().unwrap();
+        assert_eq!(root, dir.path().canonicalize().unwrap().join("real"));
+    }
+
+    #[test]
+    fn a_process_document_is_read_with_its_own_name() {
+        let (process, warnings) = parse_process(
+            br#"{"args":["id"],"capabilities":{"ambient":["CAP_NEW"]}}"#,
+            "process.json",
+        )
+        .unwrap();
+        assert_eq!(process.args().clone().unwrap(), ["id"]);
+        assert_eq!(
+            warnings,
+            [r#"process.json: .capabilities.ambient: ignoring unknown capability "CAP_NEW""#]
+        );
+        let error = parse_process(br#"{"args":"id"}"#, "process.json").unwrap_err();
+        assert!(
+            error
+                .line()
+                .starts_with("process.json: .args: invalid type: string"),
+            "{}",
+            error.line()
+        );
+    }
+}
