@@ -443,7 +443,7 @@ mod tests {
             (br#"{"linux":[]}"#, "config.json: .linux: invalid type: sequence, expected struct Linux"),
             (br#"{"mounts":[["/x"]]}"#, "config.json: .mounts[0]: invalid type: sequence, expected struct Mount"),
             (br#"{"mounts":[{}]}"#, "config.json: .mounts[0]: missing field `destination`"),
-            (br#"{"hostname":"a","hostname":"b"}"#, "config.json: line 1 column 25: duplicate field `hostname`"),
+            (br#"{"hostname":"a","hostname":"b"}"#, "config.json: line 1 column 26: duplicate field `hostname`"),
             (br#"{"linux":{"seccomp":{"defaultAction":"","syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW"}]}}}"#,
              "config.json: .linux.seccomp.defaultAction: unknown variant ``"),
             (br#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","flags":["X"]}}}"#,
