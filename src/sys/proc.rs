@@ -1,0 +1,233 @@
+//! Attributes of the calling process: ids, signals, scheduling, memory policy, execve.
+
+use std::ffi::{CStr, c_char};
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+
+use libc::{c_int, c_long, c_ulong};
+
+use super::{Result, check};
+
+/// How many threads this process has: the link count of `/proc/self/task` without its two own links.
+///
+/// One if procfs is not there, since keel starts no thread.
+pub fn thread_count() -> u64 {
+    nix::sys::stat::stat(c"/proc/self/task").map_or(1, |stat| stat.st_nlink - 2)
+}
+
+/// Asks for `signal` when the parent dies; 0 asks for none. Man page: `PR_SET_PDEATHSIG`(2const).
+pub fn set_parent_death_signal(signal: c_int) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as c_ulong, 0, 0, 0) }.into())
+        .map(drop)
+}
+
+/// Makes orphans of this process's descendants its children. Man page: `PR_SET_CHILD_SUBREAPER`(2const).
+pub fn set_subreaper() -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }.into()).map(drop)
+}
+
+/// Makes the process unreadable to others of its user (CVE-2016-9962), or readable again.
+pub fn set_dumpable(dumpable: bool) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, c_ulong::from(dumpable), 0, 0, 0) }.into())
+        .map(drop)
+}
+
+/// Keeps the permitted capabilities over the next change of all user ids away from 0.
+pub fn set_keep_capabilities(keep: bool) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, c_ulong::from(keep), 0, 0, 0) }.into())
+        .map(drop)
+}
+
+/// No execve grants privileges any more. Man page: `PR_SET_NO_NEW_PRIVS`(2const), Linux 3.5.
+pub fn set_no_new_privs() -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into()).map(drop)
+}
+
+/// Sets real, effective and saved group id of this thread, without libc's signal to other threads.
+pub fn set_gid(gid: u32) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+}
+
+/// Sets real, effective and saved user id of this thread, without libc's signal to other threads.
+pub fn set_uid(uid: u32) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// Replaces the supplementary groups of this thread.
+pub fn set_groups(groups: &[u32]) -> Result<()> {
+    // SAFETY: the pointer and the length describe the same slice, which is only read.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
+}
+
+/// Gives this process the signal mask `empty` and SIGPIPE its default action (Rust ignores it).
+pub fn reset_signals() -> Result<()> {
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    // SAFETY: the default action runs no code of ours.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    SigSet::empty().thread_set_mask()
+}
+
+/// Joins a new session keyring called `name`. Man page: keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`.
+///
+/// # Errors
+/// `ENOSYS` if the kernel has no keyrings; `EDQUOT` if the user's quota is used up.
+pub fn join_session_keyring(name: &CStr) -> Result<i32> {
+    // SAFETY: `name` is a C string that outlives the call.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            name.as_ptr(),
+        )
+    };
+    check(ret).map(|serial| serial as i32)
+}
+
+/// Lets the possessor-less user search the keyring, as runc does: 0x00080000 is `KEY_USR_SEARCH`.
+///
+/// Man page: keyctl(2), `KEYCTL_SETPERM`.
+pub fn set_keyring_permissions(serial: i32, permissions: u32) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, serial, permissions) })
+        .map(drop)
+}
+
+/// Scheduling attributes as the kernel takes them. Man page: `sched_setattr(2)`, Linux 3.14.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct SchedAttr {
+    /// Size of this struct in bytes.
+    pub size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// −20 to 19, for OTHER and BATCH.
+    pub nice: i32,
+    /// 1 to 99, for FIFO and RR.
+    pub priority: u32,
+    /// Nanoseconds, for DEADLINE.
+    pub runtime: u64,
+    /// Nanoseconds, for DEADLINE.
+    pub deadline: u64,
+    /// Nanoseconds, for DEADLINE.
+    pub period: u64,
+}
+
+/// Sets the scheduling policy of this thread.
+pub fn set_scheduler(attr: &SchedAttr) -> Result<()> {
+    // SAFETY: `attr` is a valid struct that names its own size and is only read.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attr), 0) })
+        .map(drop)
+}
+
+/// Sets the I/O priority of this process group: `class << 13 | level`. Man page: `ioprio_set(2)`.
+pub fn set_io_priority(value: u32) -> Result<()> {
+    const WHO_PGRP: c_int = 2;
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PGRP, 0, value) }).map(drop)
+}
+
+/// Sets the execution domain. Man page: personality(2).
+pub fn set_personality(domain: u32) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::personality(c_ulong::from(domain)) }.into()).map(drop)
+}
+
+/// Sets the NUMA memory policy of this thread; `nodes` is a bit mask. Man page: `set_mempolicy(2)`.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
+    // The kernel takes a number of bits and reads one fewer.
+    let bits = if nodes.is_empty() {
+        0
+    } else {
+        nodes.len() * 64 + 1
+    };
+    // SAFETY: `nodes` has as many bits as is said, and is only read.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
+}
+
+/// Sets a resource limit of process `pid`. Man page: prlimit(2).
+///
+/// # Errors
+/// `EPERM` if the hard limit rises and the caller lacks `CAP_SYS_RESOURCE`.
+pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    let old = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: `limit` outlives the call; a null pointer asks for no old value.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, old) })
+        .map(drop)
+}
+
+/// A null-terminated array of C strings, as execve wants it, together with what it points to.
+#[derive(Debug, Default)]
+pub struct CStrings {
+    strings: Vec<std::ffi::CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl CStrings {
+    /// Takes `strings`; `spare` more can be put in later without allocating.
+    pub fn new(strings: Vec<std::ffi::CString>, spare: usize) -> Self {
+        let mut pointers = Vec::with_capacity(strings.len() + spare + 1);
+        pointers.extend(strings.iter().map(|string| string.as_ptr()));
+        pointers.push(std::ptr::null());
+        Self { strings, pointers }
+    }
+
+    /// The strings, in order.
+    pub fn strings(&self) -> &[std::ffi::CString] {
+        &self.strings
+    }
+}
+
+/// Replaces the program; returns only on failure. Man page: execve(2).
+///
+/// `extra` is one more environment entry that the caller has built on its stack.
+pub fn execve(
+    path: &CStr,
+    args: &CStrings,
+    env: &mut CStrings,
+    extra: Option<&CStr>,
+) -> super::Errno {
+    if let Some(extra) = extra {
+        let last = env.pointers.len() - 1;
+        if env.pointers.capacity() > env.pointers.len() {
+            env.pointers[last] = extra.as_ptr();
+            env.pointers.push(std::ptr::null());
+        }
+    }
+    // SAFETY: both arrays end with a null pointer and their strings live as long as the arrays;
+    // `extra` is borrowed for the whole call.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    super::Errno::last()
+}
+
+/// Replaces the program by the one open as `file`. Man page: execveat(2), `AT_EMPTY_PATH`.
+pub fn execve_fd(file: BorrowedFd<'_>, args: &CStrings, env: &CStrings) -> super::Errno {
+    let (argv, envp) = (args.pointers.as_ptr(), env.pointers.as_ptr());
+    let (fd, flags) = (file.as_raw_fd(), libc::AT_EMPTY_PATH);
+    // SAFETY: both arrays end with a null pointer and their strings live as long as the arrays.
+    unsafe { libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv, envp, flags) };
+    super::Errno::last()
+}
+
+/// The CPUs the calling process may run on are all those of its cpuset again.
+///
+/// Man page: `sched_setaffinity(2)`: the kernel cuts the mask to the cpuset.
+pub fn reset_cpu_affinity(pid: i32) -> Result<()> {
+    let all = [u8::MAX; 1024];
+    let ret: c_long =
+        // SAFETY: the mask is ours and its size in bytes is passed; it is only read.
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, all.len(), all.as_ptr()) };
+    check(ret).map(drop)
+}
