@@ -1,2 +1,7 @@
-//! A Docker-like front end that runs containers with keel.
-fn main() {}
+//! Parse, dispatch, print one error, exit.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rdocker::cli::main(std::env::args_os())
+}

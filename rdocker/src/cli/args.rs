@@ -1,0 +1,193 @@
+//! Parsing as the docker command line does it, and its wording for mistakes.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
+
+use super::EXIT_ENGINE;
+use crate::ui::Ui;
+
+/// Parses `arguments`; help is rendered from the plain definition.
+pub fn parse<T: CommandFactory + FromArgMatches>(arguments: &[OsString]) -> clap::error::Result<T> {
+    let parsed = accept_bool_values(T::command())
+        .try_get_matches_from(arguments)
+        .and_then(|mut matches| T::from_arg_matches_mut(&mut matches));
+    match parsed {
+        Err(error) if asks_for_help(&error) => {
+            let mut plain = T::command().try_get_matches_from(arguments)?;
+            T::from_arg_matches_mut(&mut plain)
+        }
+        other => other,
+    }
+}
+
+/// Lets every switch take a value, as Go's flag package does: `--rm=false`, `-d=true`.
+///
+/// clap's switches take none; a value that must be joined by `=` leaves `-it` and `-d IMAGE` alone.
+fn accept_bool_values(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .default_value("false")
+            .value_parser(BoolishValueParser::new()),
+        _ => arg,
+    });
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|verb| verb.get_name().to_owned())
+        .collect();
+    names.iter().fold(command, |command, name| {
+        command.mut_subcommand(name, accept_bool_values)
+    })
+}
+
+fn asks_for_help(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    )
+}
+
+/// Tells what is wrong with the command line, in docker's words, and gives the exit code: 125 for
+/// a bad flag, 1 for an unknown command or a wrong number of arguments.
+pub fn explain(error: &clap::Error, ui: &mut Ui) -> ExitCode {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(" "),
+        _ => String::new(),
+    };
+    if error.kind() == ErrorKind::DisplayHelp {
+        let _ = ui.bytes(error.render().to_string().as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = ui.error_bytes(error.render().to_string().as_bytes());
+        return ExitCode::FAILURE;
+    }
+    let (line, code) = match error.kind() {
+        ErrorKind::UnknownArgument => {
+            (unknown_flag(&context(ContextKind::InvalidArg)), EXIT_ENGINE)
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = context(ContextKind::InvalidSubcommand);
+            (format!("unknown command: {} {word}", ui.program), 1)
+        }
+        ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() => (
+            format!(
+                "flag needs an argument: {}",
+                context(ContextKind::InvalidArg)
+            ),
+            EXIT_ENGINE,
+        ),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let (flag, value) = (
+                context(ContextKind::InvalidArg),
+                context(ContextKind::InvalidValue),
+            );
+            let why = std::error::Error::source(error)
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            (
+                format!("invalid argument {value:?} for {flag:?} flag{why}"),
+                EXIT_ENGINE,
+            )
+        }
+        ErrorKind::MissingRequiredArgument => (
+            format!(
+                "{} requires an argument: {}",
+                ui.program,
+                context(ContextKind::InvalidArg)
+            ),
+            1,
+        ),
+        _ => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            (line.trim_start_matches("error: ").to_owned(), EXIT_ENGINE)
+        }
+    };
+    let _ = ui.error_line(format_args!("{}: {line}", ui.program.clone()));
+    let usage = usage_words(error);
+    let _ = ui.error_line(format_args!("\nRun '{usage}--help' for more information"));
+    ExitCode::from(code)
+}
+
+/// `rdocker run ` from the usage line clap knows, or just the program's name.
+fn usage_words(error: &clap::Error) -> String {
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    let words = usage.trim_start_matches("Usage:").split_whitespace();
+    let mut line: String = words
+        .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+        .filter(|word| !word.starts_with('-'))
+        .map(|word| format!("{word} "))
+        .collect();
+    if line.is_empty() {
+        line.push_str("rdocker ");
+    }
+    line
+}
+
+fn unknown_flag(flag: &str) -> String {
+    match flag.strip_prefix("--") {
+        Some(_) => format!("unknown flag: {flag}"),
+        None => {
+            let letter = flag.trim_start_matches('-').chars().next().unwrap_or('-');
+            format!("unknown shorthand flag: '{letter}' in {flag}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    #[command(name = "t")]
+    struct Sample {
+        #[arg(short, long)]
+        interactive: bool,
+        #[arg(short, long)]
+        tty: bool,
+        #[arg(trailing_var_arg = true)]
+        words: Vec<String>,
+    }
+
+    fn sample(line: &str) -> clap::error::Result<Sample> {
+        parse(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn switches_take_a_joined_value_and_still_combine() {
+        let cases: &[(&str, bool, bool, &[&str])] = &[
+            ("t -it image", true, true, &["image"]),
+            ("t -i=false --tty=true image", false, true, &["image"]),
+            (
+                "t -i image -t --tty",
+                true,
+                false,
+                &["image", "-t", "--tty"],
+            ),
+            ("t --interactive=1 x", true, false, &["x"]),
+        ];
+        for (line, interactive, tty, words) in cases {
+            let got = sample(line).unwrap();
+            assert_eq!((got.interactive, got.tty), (*interactive, *tty), "{line}");
+            assert_eq!(got.words, *words, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_flag_is_named_as_docker_names_it() {
+        assert_eq!(unknown_flag("--nope"), "unknown flag: --nope");
+        assert_eq!(unknown_flag("-e"), "unknown shorthand flag: 'e' in -e");
+    }
+}

@@ -1,0 +1,101 @@
+//! `rdocker version`
+
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::host::Host;
+use crate::ui::Ui;
+use crate::ui::template::Template;
+
+/// Newest Engine API this engine speaks.
+pub const API_VERSION: &str = "1.51";
+/// Oldest Engine API this engine speaks.
+pub const MIN_API_VERSION: &str = "1.24";
+
+/// Show the Docker version information
+#[derive(Debug, clap::Args)]
+pub struct Version {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+impl Version {
+    /// Prints the client and the engine it contains.
+    pub fn run(self, _host: &Host, ui: &mut Ui) -> Result<()> {
+        let data = facts();
+        if let Some(format) = self.format {
+            let format = if format == "json" {
+                "{{json .}}"
+            } else {
+                &format
+            };
+            return ui.line(Template::parse(format)?.render(&data)?);
+        }
+        ui.line("Client: rdocker")?;
+        let client = &data["Client"];
+        let rows = [
+            ("Version", "Version"),
+            ("API version", "ApiVersion"),
+            ("OS/Arch", "OsArch"),
+        ];
+        for (label, key) in rows {
+            let value = match key {
+                "OsArch" => format!("{}/{}", text(&client["Os"]), text(&client["Arch"])),
+                key => text(&client[key]),
+            };
+            ui.line(format_args!(" {:<18}{value}", format!("{label}:")))?;
+        }
+        let server = &data["Server"];
+        ui.line("\nServer: rdocker engine (in process, no daemon)\n Engine:")?;
+        ui.line(format_args!(
+            "  {:<17}{}",
+            "Version:",
+            text(&server["Version"])
+        ))?;
+        let range = format!(
+            "{} (minimum version {})",
+            text(&server["ApiVersion"]),
+            text(&server["MinAPIVersion"])
+        );
+        ui.line(format_args!("  {:<17}{range}", "API version:"))?;
+        let platform = format!("{}/{}", text(&server["Os"]), text(&server["Arch"]));
+        ui.line(format_args!("  {:<17}{platform}", "OS/Arch:"))?;
+        ui.line(format_args!(
+            "  {:<17}{}",
+            "Kernel Version:",
+            text(&server["KernelVersion"])
+        ))
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Go's name of this machine's architecture, as image configurations spell it.
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn facts() -> Value {
+    let version = env!("CARGO_PKG_VERSION");
+    let kernel = nix::sys::utsname::uname()
+        .map(|names| names.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let common = json!({
+        "Version": version, "ApiVersion": API_VERSION, "Os": "linux", "Arch": architecture(),
+    });
+    let mut client = common.clone();
+    client["DefaultAPIVersion"] = API_VERSION.into();
+    client["Context"] = "default".into();
+    let mut server = common;
+    server["MinAPIVersion"] = MIN_API_VERSION.into();
+    server["KernelVersion"] = kernel.into();
+    server["Platform"] = json!({"Name": "rdocker"});
+    json!({"Client": client, "Server": server})
+}

@@ -1,0 +1,192 @@
+//! What can go wrong, in Docker's words where scripts match them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Result with this crate's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Exit code of a command that failed before the container's own program ran.
+pub const EXIT_ENGINE: u8 = 125;
+/// Exit code when the program was found but could not be executed.
+pub const EXIT_NOT_EXECUTABLE: u8 = 126;
+/// Exit code when the program was not found in the container.
+pub const EXIT_NOT_FOUND: u8 = 127;
+
+/// Why a command failed: one variant for each thing a caller can do about it.
+///
+/// `Display` never repeats its source; [`Error::chain`] joins the two for the one line a user reads.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing has this name or id prefix. `kind` is `container`, `volume`, `object`.
+    #[error("No such {kind}: {name}")]
+    NotFound {
+        /// What was looked for.
+        kind: &'static str,
+        /// The word the user typed.
+        name: String,
+    },
+    /// The id prefix fits several containers.
+    #[error("multiple IDs found with provided prefix: {prefix}")]
+    Ambiguous {
+        /// The prefix the user typed.
+        prefix: String,
+    },
+    /// The thing exists but is in the wrong state, or its name is taken.
+    #[error("{0}")]
+    Conflict(String),
+    /// A flag or value that cannot be honoured.
+    #[error("{0}")]
+    Invalid(String),
+    /// The same, with the way out.
+    #[error("{message}")]
+    Hinted {
+        /// What is wrong.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The OCI runtime refused or failed; `message` is its own line.
+    #[error("failed to create task for container: {message}")]
+    Runtime {
+        /// The runtime's last error.
+        message: String,
+    },
+    /// The container's program ended with this code; nothing to print.
+    #[error("exit status {0}")]
+    Exit(u8),
+    /// Several arguments were worked through and some failed; their lines are already printed.
+    #[error("some arguments failed")]
+    Reported,
+    /// A system call on a path failed.
+    #[error("{call} {}", path.display())]
+    Host {
+        /// What was being done.
+        call: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// The errno.
+        #[source]
+        source: io::Error,
+    },
+    /// A file on disk does not parse.
+    #[error("{} is not valid", path.display())]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Writing to the terminal failed.
+    #[error("write to the terminal")]
+    Terminal(#[source] io::Error),
+}
+
+impl Error {
+    /// A failed system call on `path`.
+    pub fn host(call: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Host {
+            call,
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    /// `No such container: NAME`.
+    pub fn no_container(name: &str) -> Self {
+        Self::NotFound {
+            kind: "container",
+            name: name.to_owned(),
+        }
+    }
+
+    /// The message and its causes on one line, errno text last.
+    pub fn chain(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        line
+    }
+
+    /// What the user can do about it, if anything is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Hinted { hint, .. } => Some(hint),
+            _ => None,
+        }
+    }
+
+    /// Whether the other end of our stdout went away, which is nobody's error.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Terminal(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The exit code of `run`, `create` and `start -a`: 126 and 127 when the program is at fault.
+    ///
+    /// The words are those every OCI runtime uses; dockerd and its client look for the same ones
+    /// (moby `daemon/errors.go`, docker/cli `cli/command/container/run.go`).
+    pub fn run_exit_code(&self) -> u8 {
+        match self {
+            Self::Runtime { message } => program_exit_code(message).unwrap_or(EXIT_ENGINE),
+            Self::Exit(code) => *code,
+            _ => EXIT_ENGINE,
+        }
+    }
+}
+
+/// 126 or 127 if `message` says that the program could not be executed or found.
+pub fn program_exit_code(message: &str) -> Option<u8> {
+    const CASES: &[(&str, u8)] = &[
+        ("permission denied", EXIT_NOT_EXECUTABLE),
+        ("is a directory", EXIT_NOT_EXECUTABLE),
+        ("exec format error", EXIT_NOT_EXECUTABLE),
+        ("not a directory", EXIT_NOT_FOUND),
+        ("executable file not found", EXIT_NOT_FOUND),
+        ("no such file or directory", EXIT_NOT_FOUND),
+    ];
+    let lower = message.to_lowercase();
+    CASES
+        .iter()
+        .find(|(words, _)| lower.contains(words))
+        .map(|(_, code)| *code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtime_messages_choose_docker_exit_codes() {
+        let cases = [
+            ("exec: \"nosuch\": executable file not found in $PATH", 127),
+            (
+                "exec: \"/nosuch\": stat /nosuch: no such file or directory",
+                127,
+            ),
+            ("exec: \"/etc\": is a directory", 126),
+            ("exec: \"/etc/passwd\": permission denied", 126),
+            ("fork: resource temporarily unavailable", 125),
+        ];
+        for (message, want) in cases {
+            let error = Error::Runtime {
+                message: message.to_owned(),
+            };
+            assert_eq!(error.run_exit_code(), want, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_errno_text_comes_last_and_once() {
+        let cause = io::Error::from_raw_os_error(2);
+        let error = Error::host("open", Path::new("/x"), cause);
+        assert_eq!(
+            error.chain(),
+            "open /x: No such file or directory (os error 2)"
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! Where things live on this machine and what its configuration file says.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// Files that may configure the engine, first found wins. The second is dockerd's own, so that a
+/// machine that moves from Docker keeps its mirrors and log limits.
+const SETTINGS_FILES: &[&str] = &["/etc/rdocker/daemon.json", "/etc/docker/daemon.json"];
+
+/// Directories, settings and identity of the machine rdocker works on.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Images, containers and volumes; survives a reboot. Docker's `Docker Root Dir`.
+    pub data_root: PathBuf,
+    /// Sockets, mounts and bundles of running containers; a tmpfs on most machines.
+    pub exec_root: PathBuf,
+    /// The configuration file, or its defaults.
+    pub settings: Settings,
+}
+
+/// The keys of `daemon.json` that have a meaning without a daemon; others are ignored.
+///
+/// Source: docs.docker.com, "dockerd", section "Daemon configuration file".
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// Replaces the default of [`Host::data_root`].
+    pub data_root: Option<PathBuf>,
+    /// Replaces the default of [`Host::exec_root`].
+    pub exec_root: Option<PathBuf>,
+    /// Tried before docker.io, in this order.
+    pub registry_mirrors: Vec<String>,
+    /// Hosts or CIDR ranges that may be spoken to over plain HTTP.
+    pub insecure_registries: Vec<String>,
+    /// Options of the json-file log driver for containers that name none.
+    pub log_opts: BTreeMap<String, String>,
+    /// Which of [`Settings::runtimes`] runs containers that name none.
+    pub default_runtime: Option<String>,
+    /// OCI runtimes by name.
+    pub runtimes: BTreeMap<String, RuntimeSetting>,
+    /// Name servers for containers that name none.
+    pub dns: Vec<String>,
+    /// `options` lines of resolv.conf for containers that name none.
+    pub dns_opts: Vec<String>,
+    /// `search` domains of resolv.conf for containers that name none.
+    pub dns_search: Vec<String>,
+    /// Labels of this engine, shown by `info`.
+    pub labels: Vec<String>,
+}
+
+/// One entry of `runtimes` in daemon.json.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RuntimeSetting {
+    /// The runtime's binary, a path or a name to be found on PATH.
+    pub path: PathBuf,
+    /// Global flags put before the runtime's verb.
+    pub runtime_args: Vec<String>,
+}
+
+impl Host {
+    /// Settles the directories: the given ones, else the configuration file's, else the defaults.
+    ///
+    /// # Errors
+    /// A configuration file that exists but cannot be read or parsed: guessing past it would start
+    /// containers with other limits than the machine's owner wrote down.
+    pub fn new(data_root: Option<PathBuf>, exec_root: Option<PathBuf>) -> Result<Self> {
+        let settings = Settings::load(SETTINGS_FILES)?;
+        let default = |name: &str| PathBuf::from(name).join("rdocker");
+        let data_root = data_root
+            .or_else(|| settings.data_root.clone())
+            .unwrap_or_else(|| default("/var/lib"));
+        let exec_root = exec_root
+            .or_else(|| settings.exec_root.clone())
+            .unwrap_or_else(|| default("/run"));
+        let absolute = |path: PathBuf| {
+            std::path::absolute(&path).map_err(|errno| Error::host("resolve", &path, errno))
+        };
+        Ok(Self {
+            data_root: absolute(data_root)?,
+            exec_root: absolute(exec_root)?,
+            settings,
+        })
+    }
+
+    /// `DATA_ROOT/containers`.
+    pub fn containers(&self) -> PathBuf {
+        self.data_root.join("containers")
+    }
+
+    /// `DATA_ROOT/names`: one file per name, made with `O_EXCL`, holding the container's id.
+    pub fn names(&self) -> PathBuf {
+        self.data_root.join("names")
+    }
+
+    /// `DATA_ROOT/volumes`.
+    pub fn volumes(&self) -> PathBuf {
+        self.data_root.join("volumes")
+    }
+
+    /// `EXEC_ROOT/runtime`: the OCI runtime's own `--root`.
+    pub fn runtime_root(&self) -> PathBuf {
+        self.exec_root.join("runtime")
+    }
+}
+
+impl Settings {
+    fn load(candidates: &[&str]) -> Result<Self> {
+        for path in candidates.iter().map(Path::new) {
+            let text = match fs::read(path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::host("read", path, error)),
+            };
+            return serde_json::from_slice(&text).map_err(|source| Error::Corrupt {
+                path: path.to_owned(),
+                source,
+            });
+        }
+        Ok(Self::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_settings_file_that_exists_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let second = dir.path().join("second.json");
+        fs::write(&second, r#"{"registry-mirrors":["http://m"],"unknown":1}"#).unwrap();
+        let missing = dir.path().join("missing.json");
+        let settings =
+            Settings::load(&[missing.to_str().unwrap(), second.to_str().unwrap()]).unwrap();
+        assert_eq!(settings.registry_mirrors, ["http://m"]);
+    }
+
+    #[test]
+    fn a_broken_settings_file_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.json");
+        fs::write(&path, "{").unwrap();
+        let error = Settings::load(&[path.to_str().unwrap()]).unwrap_err();
+        assert!(
+            error.chain().contains("daemon.json is not valid"),
+            "{}",
+            error.chain()
+        );
+    }
+}

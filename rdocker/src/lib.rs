@@ -1,0 +1,14 @@
+//! rdocker: images and containers without a daemon.
+//!
+//! A map. Imports point downward only: `cli` → `container`, `volume` → `runtime`, `host`, `error`;
+//! `cli` alone talks to [`ui`], and nothing imports `cli`.
+//!
+//! - [`cli`]: one file per verb: its help, its arguments, and the few lines that call the library.
+//! - [`ui`]: the only writer to a terminal: lines, tables, `--format` templates.
+//! - [`host`]: where things live on this machine and what its configuration file says.
+//! - [`error`]: what can go wrong, with the exit code and the hint that belong to it.
+
+pub mod cli;
+pub mod error;
+pub mod host;
+pub mod ui;
