@@ -1,0 +1,102 @@
+//! Prepares the machine: a private mount namespace with pure cgroup v2, a work directory with the
+//! compiled helpers, and the job of reaping what a detached start leaves behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Every container, cgroup and directory of a measurement has a name that begins with this.
+pub const PREFIX: &str = "keelbench";
+
+/// Where the measurement happens.
+pub struct Host {
+    work: TempDir,
+}
+
+impl Host {
+    /// Enters a mount namespace of its own with cgroup v2 at /sys/fs/cgroup, and compiles the
+    /// helpers with `cc`.
+    ///
+    /// The cgroup tree is the machine's own; on a machine that runs v1 beside it, it has no
+    /// controllers, which costs every runtime alike.
+    ///
+    /// # Errors
+    /// Without root, or without a C compiler that can link statically.
+    pub fn prepare() -> Result<Self, String> {
+        unshare(CloneFlags::CLONE_NEWNS)
+            .map_err(|e| format!("cannot unshare the mount namespace (root is needed): {e}"))?;
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+            .map_err(|e| format!("cannot make the mounts private: {e}"))?;
+        if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            mount(
+                Some("cgroup2"),
+                "/sys/fs/cgroup",
+                Some("cgroup2"),
+                MsFlags::empty(),
+                none,
+            )
+            .map_err(|e| format!("cannot mount cgroup2 at /sys/fs/cgroup: {e}"))?;
+        }
+        // What a detached `create` leaves behind becomes our child, so that its end can be awaited.
+        nix::sys::prctl::set_child_subreaper(true)
+            .map_err(|e| format!("cannot become a child subreaper: {e}"))?;
+        let work = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in("/tmp")
+            .map_err(|e| format!("cannot make a work directory in /tmp: {e}"))?;
+        let host = Self { work };
+        host.compile("floor", include_str!("../floor.c"))?;
+        host.compile("rusage", include_str!("../rusage.c"))?;
+        Ok(host)
+    }
+
+    /// The file or directory `name` of the work directory; it need not exist.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.work.path().join(name)
+    }
+
+    fn compile(&self, name: &str, source: &str) -> Result<(), String> {
+        let file = self.path(&format!("{name}.c"));
+        fs::write(&file, source).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        let status = Command::new("cc")
+            .args(["-O2", "-static", "-o"])
+            .arg(self.path(name))
+            .arg(&file)
+            .status()
+            .map_err(|e| format!("cannot run cc, needed to build {name}.c: {e}"))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("cc cannot build {name}.c"))
+        }
+    }
+}
+
+impl Drop for Host {
+    /// Removes the cgroups that a failed measurement left; those in use are left alone.
+    fn drop(&mut self) {
+        let Ok(entries) = fs::read_dir("/sys/fs/cgroup") else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                // It may still hold a process; nothing else can be done about it here.
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+}
+
+/// Waits for the process `pid`, which must have become our child, to end.
+pub fn reap(pid: i32) {
+    while let Ok(WaitStatus::Stopped(..) | WaitStatus::Continued(_)) =
+        waitpid(Pid::from_raw(pid), None)
+    {}
+}
