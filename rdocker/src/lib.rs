@@ -1,14 +1,19 @@
 //! rdocker: images and containers without a daemon.
 //!
-//! A map. Imports point downward only: `cli` → `container`, `volume` → `runtime`, `host`, `error`;
+//! A map. Imports point downward only: `cli` → `container`, `volume` → `image`, `store`,
+//! `runtime`, `host`, `error`; `image` uses `store`, never the other way round;
 //! `cli` alone talks to [`ui`], and nothing imports `cli`.
 //!
 //! - [`cli`]: one file per verb: its help, its arguments, and the few lines that call the library.
 //! - [`ui`]: the only writer to a terminal: lines, tables, `--format` templates.
+//! - [`image`]: references, registries, layers, and every verb that works on images.
+//! - [`store`]: records on disk, locks, content by digest; knows no containers and no images.
 //! - [`host`]: where things live on this machine and what its configuration file says.
 //! - [`error`]: what can go wrong, with the exit code and the hint that belong to it.
 
 pub mod cli;
 pub mod error;
 pub mod host;
+pub mod image;
+pub mod store;
 pub mod ui;
