@@ -1,0 +1,280 @@
+//! Tests on the machine's own cgroups; they want root. Every test has cgroups of its own name.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// A driver whose cgroups are gone when the test ends, and the processes that it started.
+pub struct Live {
+    pub driver: Box<dyn Driver>,
+    pub saved: Saved,
+    children: Vec<Child>,
+}
+
+impl Live {
+    pub fn at(path: &str) -> Self {
+        Self::of(plan(&request(path)).unwrap())
+    }
+
+    /// v2 rules in a v2 tree, be it the only one or the hybrid's without controllers.
+    pub fn v2_at(path: &str) -> Self {
+        let mut saved = plan(&request(path)).unwrap();
+        saved
+            .hierarchies
+            .retain(|hierarchy| hierarchy.controllers.is_empty());
+        assert!(!saved.hierarchies.is_empty(), "a cgroup2 mount is needed");
+        saved.version = Version::V2;
+        Self::of(saved)
+    }
+
+    fn of(saved: Saved) -> Self {
+        Self {
+            driver: open(&saved),
+            saved,
+            children: Vec::new(),
+        }
+    }
+
+    /// Starts a shell with `script` in the cgroups.
+    pub fn start(&mut self, script: &str) -> i32 {
+        let child = Command::new("sh")
+            .args(["-c", &format!("read go; {script}")])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        self.children.push(child);
+        let child = self.children.last_mut().unwrap();
+        let pid = child.id() as i32;
+        self.driver.place(pid).unwrap();
+        drop(child.stdin.take());
+        pid
+    }
+
+    /// Waits for all that were started.
+    pub fn reap(&mut self) {
+        for mut child in self.children.drain(..) {
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn paths(&self) -> Vec<String> {
+        self.saved
+            .hierarchies
+            .iter()
+            .map(Hierarchy::full_path)
+            .collect()
+    }
+
+    pub fn exists(&self) -> Vec<String> {
+        let mut paths = self.paths();
+        paths.retain(|path| std::path::Path::new(path).exists());
+        paths
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.driver.kill(libc::SIGKILL);
+        self.reap();
+        let _ = self.driver.remove();
+    }
+}
+
+pub fn request(path: &str) -> Request<'_> {
+    Request {
+        id: "keel-test",
+        cgroups_path: Some(path),
+        manager: Manager::Cgroupfs,
+        rootless: false,
+        resources: None,
+        owner: None,
+    }
+}
+
+/// A path that no other test run has.
+pub fn unique(name: &str) -> String {
+    format!("/keel-cgroups-test-{}-{name}", std::process::id())
+}
+
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn both(name: &str) -> [Live; 2] {
+    [
+        Live::at(&unique(name)),
+        Live::v2_at(&unique(&format!("{name}-v2"))),
+    ]
+}
+
+#[test]
+fn a_placed_process_is_in_every_hierarchy_and_found_by_processes() {
+    for mut live in both("placed") {
+        live.driver.prepare(None).unwrap();
+        let pid = live.start("sleep 100 & wait");
+        wait_until("the shell's child", || {
+            live.driver.processes().unwrap().len() == 2
+        });
+        assert!(live.driver.processes().unwrap().contains(&pid));
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let inside = text.lines().filter(|line| line.contains("-placed")).count();
+        assert_eq!(inside, live.saved.hierarchies.len(), "{text}");
+    }
+}
+
+#[test]
+fn kill_reaches_frozen_and_nested_processes_and_remove_leaves_nothing() {
+    for mut live in both("killed") {
+        live.driver.prepare(None).unwrap();
+        for path in live.paths() {
+            std::fs::create_dir_all(format!("{path}/below/deeper")).unwrap();
+        }
+        live.start("while :; do sleep 0.01 & done");
+        let pid = live.start("sleep 100");
+        let last = live.saved.hierarchies.iter().rfind(|h| h.has("")).unwrap();
+        let nested = format!("{}/below/deeper/cgroup.procs", last.full_path());
+        std::fs::write(nested, pid.to_string()).unwrap();
+        live.driver.freeze().unwrap();
+        assert!(live.driver.is_frozen().unwrap());
+        live.driver.kill(libc::SIGKILL).unwrap();
+        live.reap();
+        live.driver.remove().unwrap();
+        assert_eq!(live.exists(), [""; 0]);
+        live.driver
+            .remove()
+            .expect("nothing left to remove is a success");
+    }
+}
+
+#[test]
+fn a_frozen_container_stays_frozen_when_it_gets_a_signal() {
+    for mut live in both("frozen") {
+        live.driver.prepare(None).unwrap();
+        live.start("trap 'exit 7' TERM; while :; do sleep 0.01; done");
+        wait_until("the trap", || live.driver.processes().unwrap().len() == 2);
+        live.driver.freeze().unwrap();
+        live.driver.kill(libc::SIGTERM).unwrap();
+        assert!(live.driver.is_frozen().unwrap());
+        assert!(!live.driver.processes().unwrap().is_empty());
+        live.driver.thaw().unwrap();
+        assert!(!live.driver.is_frozen().unwrap());
+        live.reap();
+    }
+}
+
+#[test]
+fn remove_names_the_process_that_keeps_the_cgroup_busy() {
+    for mut live in both("busy") {
+        live.driver.prepare(None).unwrap();
+        let pid = live.start("exec sleep 100");
+        let line = live.driver.remove().unwrap_err().line();
+        assert!(line.contains(&format!("{pid} (s")), "{line}");
+    }
+}
+
+#[test]
+fn remove_waits_for_the_last_process_to_end() {
+    for mut live in both("ending") {
+        live.driver.prepare(None).unwrap();
+        live.start("sleep 0.3");
+        live.driver.remove().unwrap();
+        assert_eq!(live.exists(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_cgroup_in_use_or_frozen_is_refused() {
+    for mut live in both("used") {
+        live.driver.prepare(None).unwrap();
+        live.start("exec sleep 100");
+        let mut second = open(&live.saved);
+        let line = second.prepare(None).unwrap_err().line();
+        assert!(
+            line.starts_with("container's cgroup is not empty: 1 process(es) found"),
+            "{line}"
+        );
+        live.driver.kill(libc::SIGKILL).unwrap();
+        live.reap();
+        second
+            .prepare(None)
+            .expect("an empty cgroup may be taken over");
+        live.driver.freeze().unwrap();
+        let line = second.prepare(None).unwrap_err().line();
+        assert_eq!(line, "container's cgroup unexpectedly frozen");
+        live.driver.thaw().unwrap();
+    }
+}
+
+#[test]
+fn a_failed_create_removes_the_parents_that_it_made() {
+    for name in ["parents/a/b", "parents-v2/a/b"] {
+        let path = unique(name);
+        let mut live = if name.contains("v2") {
+            Live::v2_at(&path)
+        } else {
+            Live::at(&path)
+        };
+        live.driver.prepare(None).unwrap();
+        live.driver.remove().unwrap();
+        let parents = live.paths();
+        let left = parents.iter().map(|path| path.replace("/a/b", ""));
+        assert_eq!(
+            left.filter(|path| std::path::Path::new(path).exists())
+                .count(),
+            0
+        );
+    }
+}
+
+#[test]
+fn a_container_without_cgroups_can_be_asked_everything() {
+    let disabled = Request {
+        manager: Manager::Disabled,
+        ..request("/x")
+    };
+    let saved = plan(&disabled).unwrap();
+    let mut driver = open(&saved);
+    assert!(matches!(driver.prepare(None).unwrap(), Placement::Nowhere));
+    assert!(matches!(
+        driver.join(1, &Below::new()).unwrap(),
+        Placement::Nowhere
+    ));
+    driver.place(1).unwrap();
+    assert!(!driver.is_frozen().unwrap());
+    assert_eq!(driver.processes().unwrap(), [0; 0]);
+    driver.kill(libc::SIGKILL).unwrap();
+    driver.remove().unwrap();
+    assert!(
+        driver
+            .freeze()
+            .unwrap_err()
+            .line()
+            .contains("cgroup not exist")
+    );
+}
+
+#[test]
+fn who_joins_goes_below_only_where_the_container_has_a_cgroup() {
+    let mut live = Live::v2_at(&unique("joined-v2"));
+    live.driver.prepare(None).unwrap();
+    let init = live.start("exec sleep 100");
+    let path = &live.paths()[0];
+    std::fs::create_dir(format!("{path}/sub")).unwrap();
+    let below = |path: &str| Below::from([(String::new(), path.to_owned())]);
+    let line = live.driver.join(init, &below("../x")).unwrap_err().line();
+    assert_eq!(line, "bad sub cgroup path: ../x");
+    let line = live.driver.join(init, &below("none")).unwrap_err().line();
+    assert!(line.ends_with("none: no such file or directory"), "{line}");
+    assert!(matches!(
+        live.driver.join(init, &below("/sub/")).unwrap(),
+        Placement::AtBirth(_)
+    ));
+    let joined = live.start("exec sleep 100");
+    let procs = std::fs::read_to_string(format!("{path}/sub/cgroup.procs")).unwrap();
+    assert_eq!(procs.trim(), joined.to_string());
+}

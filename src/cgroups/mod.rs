@@ -1,0 +1,229 @@
+//! A container's cgroups: where they are, what they limit, who is in them.
+//!
+//! [`plan`] decides without touching anything; [`open`] gives the [`Driver`] of a decision, for the
+//! create that follows as for every later command. The caller writes the [`Saved`] first, so that
+//! `delete` finds everything after a crash at any point.
+//!
+//! `create` goes: `prepare`; on [`Placement::AtBirth`] `limit`, then `clone3` into the cgroup; on
+//! [`Placement::ByParent`] `clone3`, `place`, `limit`, all before the new process may go on.
+
+mod dir;
+mod limits_v2;
+#[cfg(test)]
+mod live;
+mod paths;
+mod tree;
+mod v1;
+mod v2;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+pub use paths::{Host, Mount, plan_on};
+
+/// What `create` asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// `linux.cgroupsPath`; for systemd of the form `slice:prefix:name`.
+    pub cgroups_path: Option<&'a str>,
+    /// Who makes the cgroups.
+    pub manager: Manager,
+    /// Whether the runtime lacks the rights of the host's root.
+    pub rootless: bool,
+    /// `linux.resources`.
+    pub resources: Option<&'a LinuxResources>,
+    /// The user who gets the cgroup as his own (v2): the container's root in its user namespace,
+    /// if the container has a cgroup namespace of its own and a writable `/sys/fs/cgroup`.
+    pub owner: Option<u32>,
+}
+
+/// Who makes the cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// keel, in the file system.
+    Cgroupfs,
+    /// systemd, asked for a scope.
+    Systemd,
+    /// Nobody: the container stays in the runtime's cgroup and has no limits.
+    Disabled,
+}
+
+/// The cgroup version to which the host's controllers belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Version {
+    /// One tree for each controller, perhaps with a v2 tree beside them ("hybrid").
+    V1,
+    /// One tree with all controllers.
+    V2,
+}
+
+/// What state.json keeps, and all that a later command needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    /// Who made the cgroups.
+    pub manager: Manager,
+    /// The version of the controllers.
+    pub version: Version,
+    /// The container's cgroup in each hierarchy; one on v2.
+    pub hierarchies: Vec<Hierarchy>,
+    /// The unit, if systemd made the cgroups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
+    /// Whether the runtime lacked the rights of the host's root.
+    #[serde(default)]
+    pub rootless: bool,
+    /// Whether config.json names a path. If not, a rootless container may do without a cgroup.
+    #[serde(default)]
+    pub asked: bool,
+    /// See [`Request::owner`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
+}
+
+impl Saved {
+    /// The hierarchy of a v1 controller; `""` is the v2 hierarchy.
+    pub fn hierarchy(&self, controller: &str) -> Option<&Hierarchy> {
+        self.hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.has(controller))
+    }
+}
+
+/// The container's cgroup in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hierarchy {
+    /// The mount point.
+    pub mount: String,
+    /// The path below it, without a slash at either end.
+    pub path: String,
+    /// The v1 controllers, or `name=systemd`; empty for the v2 hierarchy.
+    pub controllers: Vec<String>,
+}
+
+impl Hierarchy {
+    /// Whether this is the hierarchy of `controller`; `""` is the v2 hierarchy.
+    pub fn has(&self, controller: &str) -> bool {
+        match controller {
+            "" => self.controllers.is_empty(),
+            _ => self.controllers.iter().any(|name| name == controller),
+        }
+    }
+
+    /// The absolute path, for people.
+    pub fn full_path(&self) -> String {
+        format!("{}/{}", self.mount, self.path)
+    }
+}
+
+/// A systemd unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    /// The slice it lies in.
+    pub slice: String,
+    /// Its whole name, with `.scope` or `.slice`.
+    pub name: String,
+    /// Whether the user's systemd runs it, not the system's.
+    pub user: bool,
+}
+
+/// How the container's first process, or one that joins later, gets into the cgroup.
+#[derive(Debug)]
+pub enum Placement {
+    /// `clone3` with `CLONE_INTO_CGROUP` and this directory (Linux 5.7): nothing left to do.
+    AtBirth(OwnedFd),
+    /// The parent calls [`Driver::place`] while the new process waits.
+    ByParent,
+    /// There is no cgroup to be placed in: disabled, or rootless without permission.
+    Nowhere,
+}
+
+/// Cgroups below the container's own for a process that joins: `exec --cgroup [CONTROLLERS:]PATH`.
+///
+/// The key is a v1 controller, or `""` for all that are not named; the value a relative path.
+pub type Below = BTreeMap<String, String>;
+
+/// The cgroups of one container.
+pub trait Driver {
+    /// Makes the cgroups. What must be set before any process is inside is set: cpusets on v1,
+    /// controllers along the path on v2. `resources` are those that [`Driver::limit`] will get.
+    ///
+    /// # Errors
+    /// Also if the cgroup exists and has processes, or is frozen.
+    fn prepare(&mut self, resources: Option<&LinuxResources>) -> Result<Placement>;
+
+    /// How a process joins the running container: `below` its cgroups, or in them. `init` is the
+    /// container's first process.
+    fn join(&mut self, init: i32, below: &Below) -> Result<Placement>;
+
+    /// Puts a process into the cgroups that `prepare` or `join` decided.
+    fn place(&self, pid: i32) -> Result<()>;
+
+    /// Stops every process; an error leaves the container running.
+    fn freeze(&self) -> Result<()>;
+
+    /// Lets the processes run again.
+    fn thaw(&self) -> Result<()>;
+
+    /// Whether the processes are stopped; `false` if there is no cgroup.
+    fn is_frozen(&self) -> Result<bool>;
+
+    /// The host's ids of all processes, those in cgroups below too; empty if there is no cgroup.
+    fn processes(&self) -> Result<Vec<i32>>;
+
+    /// Sends `signal` to every process. `SIGKILL` reaches frozen processes, too.
+    fn kill(&self, signal: i32) -> Result<()>;
+
+    /// Removes the cgroups and all below them, in bounded time. That they are gone is a success.
+    ///
+    /// # Errors
+    /// Names the processes that keep a cgroup busy.
+    fn remove(&self) -> Result<()>;
+
+    /// What state.json keeps. After `prepare` it says what was really made.
+    fn saved(&self) -> Saved;
+}
+
+/// Decides where a new container's cgroups are; creates nothing.
+///
+/// # Errors
+/// See [`plan_on`].
+pub fn plan(request: &Request<'_>) -> Result<Saved> {
+    plan_on(request, &Host::read(request)?)
+}
+
+/// The driver of a decision.
+pub fn open(saved: &Saved) -> Box<dyn Driver> {
+    match saved.version {
+        Version::V1 => Box::new(v1::V1::new(saved)),
+        Version::V2 => Box::new(v2::V2::new(saved)),
+    }
+}
+
+/// Opens a cgroup below the container's own, for a process that joins.
+fn open_below(leaf: &dir::Dir, path: &str) -> Result<dir::Dir> {
+    if path.split('/').any(|name| matches!(name, "" | "." | "..")) {
+        return Err(Error::Failed(format!("bad sub cgroup path: {path}")));
+    }
+    leaf.open(path)
+        .map_err(|errno| Error::host("open", leaf.join(path), errno))
+}
+
+fn no_cgroup() -> Error {
+    Error::Failed("cgroup not exist: the container has no cgroup of its own".into())
+}
+
+fn unexpectedly_frozen() -> Error {
+    Error::Failed("container's cgroup unexpectedly frozen".into())
+}

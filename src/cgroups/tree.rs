@@ -1,0 +1,291 @@
+//! One cgroup in one hierarchy, from its making to its removal: what v1 and v2 have in common.
+
+use std::cell::OnceCell;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC};
+
+use super::dir::Dir;
+use super::{Driver, Hierarchy};
+use crate::error::{Error, Result};
+
+/// How long [`Tree::remove`] waits for processes that are on their way out.
+const REMOVE_WAIT: Duration = Duration::from_millis(if cfg!(test) { 800 } else { 5000 });
+/// A task that was just forked may be refused for a moment with `EINVAL`.
+const PLACE_TRIES: u32 = 5;
+const PLACE_PAUSE: Duration = Duration::from_millis(30);
+/// Rounds of [`kill_everyone`] where nothing can be frozen and processes may keep forking.
+const KILL_ROUNDS: u32 = 100;
+
+/// Whether [`Tree::make`] found the cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    New,
+    Existed,
+}
+
+/// See the module text. Directories are opened at their first use.
+#[derive(Debug)]
+pub struct Tree {
+    pub hierarchy: Hierarchy,
+    mount: OnceCell<Dir>,
+    leaf: OnceCell<Dir>,
+    /// Parents that did not exist, nearest the mount first: a failed create removes them again.
+    parents: Vec<String>,
+}
+
+impl Tree {
+    pub fn new(hierarchy: &Hierarchy) -> Self {
+        Self {
+            hierarchy: hierarchy.clone(),
+            mount: OnceCell::new(),
+            leaf: OnceCell::new(),
+            parents: Vec::new(),
+        }
+    }
+
+    /// Whether the tree belongs to v2.
+    pub fn is_v2(&self) -> bool {
+        self.hierarchy.controllers.is_empty()
+    }
+
+    /// The mount point.
+    pub fn mount(&self) -> Result<&Dir> {
+        if let Some(mount) = self.mount.get() {
+            return Ok(mount);
+        }
+        let magic = if self.is_v2() {
+            CGROUP2_SUPER_MAGIC
+        } else {
+            CGROUP_SUPER_MAGIC
+        };
+        let mount = Dir::mount(&self.hierarchy.mount, magic)?;
+        Ok(self.mount.get_or_init(|| mount))
+    }
+
+    /// The container's cgroup; `None` if it does not exist.
+    pub fn find(&self) -> Result<Option<&Dir>> {
+        if let Some(leaf) = self.leaf.get() {
+            return Ok(Some(leaf));
+        }
+        match self.mount()?.open(&self.hierarchy.path) {
+            Ok(leaf) => Ok(Some(self.leaf.get_or_init(|| leaf))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(Error::host("open", self.hierarchy.full_path(), errno)),
+        }
+    }
+
+    /// The container's cgroup, which must exist.
+    pub fn leaf(&self) -> Result<&Dir> {
+        self.find()?
+            .ok_or_else(|| Error::host("open", self.hierarchy.full_path(), Errno::ENOENT))
+    }
+
+    /// Makes the cgroup and its missing parents. One system call if the parents exist.
+    pub fn make(&mut self) -> Result<Made> {
+        let path = self.hierarchy.path.clone();
+        let failed =
+            |at: &str, errno| Error::host("mkdir", format!("{}/{at}", self.hierarchy.mount), errno);
+        let mount = self.mount()?;
+        match mount.mkdir(&path) {
+            Ok(()) => return Ok(Made::New),
+            Err(Errno::EEXIST) => return Ok(Made::Existed),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(failed(&path, errno)),
+        }
+        let mut parents = Vec::new();
+        for (end, _) in path.match_indices('/') {
+            let parent = &path[..end];
+            match mount.mkdir(parent) {
+                Ok(()) => parents.push(parent.to_owned()),
+                Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(failed(parent, errno)),
+            }
+        }
+        let made = match mount.mkdir(&path) {
+            Ok(()) => Made::New,
+            Err(Errno::EEXIST) => Made::Existed,
+            Err(errno) => return Err(failed(&path, errno)),
+        };
+        self.parents = parents;
+        Ok(made)
+    }
+
+    /// Refuses a cgroup that somebody else is using.
+    pub fn refuse_used(&self) -> Result<()> {
+        let leaf = self.leaf()?;
+        let count = leaf
+            .processes()
+            .map_err(|errno| Error::host("read processes of", leaf.path(), errno))?
+            .len();
+        if count > 0 {
+            // *Matched* up to the colon.
+            let text = format!("container's cgroup is not empty: {count} process(es) found");
+            return Err(Error::Failed(format!("{text} in {}", leaf.path())));
+        }
+        Ok(())
+    }
+
+    /// The processes in and below the cgroup; none if it does not exist.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let Some(leaf) = self.find()? else {
+            return Ok(Vec::new());
+        };
+        match leaf.processes() {
+            Err(Errno::ENODEV | Errno::ENOENT) => Ok(Vec::new()),
+            other => other.map_err(|errno| Error::host("read processes of", leaf.path(), errno)),
+        }
+    }
+
+    /// Removes the cgroup, all below it, and the parents that this `Tree` made; processes get time
+    /// until `deadline`, which [`remove_by`] sets once for all trees.
+    pub fn remove(&self, deadline: Instant) -> Result<()> {
+        let mount = match self.mount() {
+            Ok(mount) => mount,
+            // The hierarchy is gone, and its cgroups with it.
+            Err(Error::Host { errno, .. }) if errno.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        remove_below(mount, &self.hierarchy.path, self.is_v2(), deadline)?;
+        for parent in self.parents.iter().rev() {
+            // Somebody else may have come to use it: then it stays.
+            let _ = mount.rmdir(parent);
+        }
+        Ok(())
+    }
+}
+
+/// When [`Tree::remove`] gives up.
+pub fn remove_by() -> Instant {
+    Instant::now() + REMOVE_WAIT
+}
+
+/// Removes `name` in `dir`, and first what is below it. Processes get time until `deadline`.
+fn remove_below(dir: &Dir, name: &str, is_v2: bool, deadline: Instant) -> Result<()> {
+    let mut pause = Duration::ZERO;
+    loop {
+        match dir.rmdir(name) {
+            Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
+            Err(Errno::EBUSY | Errno::ENOTEMPTY) => {}
+            Err(errno) => return Err(Error::host("rmdir", dir.join(name), errno)),
+        }
+        let child = match dir.open(name) {
+            Err(Errno::ENOENT) => return Ok(()),
+            other => other.map_err(|errno| Error::host("open", dir.join(name), errno))?,
+        };
+        for below in child.children().unwrap_or_default() {
+            remove_below(&child, &below, is_v2, deadline)?;
+        }
+        if is_v2 {
+            let _ = child.wait_event("populated", "0", deadline);
+        }
+        if Instant::now() >= deadline {
+            return Err(busy(&child));
+        }
+        // On v2 the first round never sleeps: the event has said that everybody is gone.
+        sleep(pause);
+        pause = (pause * 2).clamp(Duration::from_millis(1), Duration::from_millis(50));
+    }
+}
+
+/// Names those who keep a cgroup busy, with their command and state as proc_pid_stat(5) has them.
+fn busy(dir: &Dir) -> Error {
+    let pids = dir.processes().unwrap_or_default();
+    let names: Vec<String> = pids.iter().map(|pid| described(*pid)).collect();
+    let who = match names.is_empty() {
+        true => "though it has no processes".into(),
+        false => format!(
+            "by process {}; kill what is listed and delete again",
+            names.join(", ")
+        ),
+    };
+    let path = dir.path();
+    let wait = REMOVE_WAIT.as_secs();
+    Error::Failed(format!(
+        "cgroup {path} is still in use after {wait} s {who}"
+    ))
+}
+
+fn described(pid: i32) -> String {
+    match procfs::process::Process::new(pid).and_then(|process| process.stat()) {
+        Ok(stat) => format!("{pid} ({}, state {})", stat.comm, stat.state),
+        Err(_) => pid.to_string(),
+    }
+}
+
+/// Moves a process, with all its threads, into `dir`.
+pub fn place(dir: &Dir, pid: i32) -> Result<()> {
+    let value = pid.to_string();
+    let mut tries = PLACE_TRIES;
+    loop {
+        match dir.write("cgroup.procs", &value) {
+            Err(Errno::EINVAL) if tries > 1 => {
+                tries -= 1;
+                sleep(PLACE_PAUSE);
+            }
+            other => return other.map_err(|errno| dir.failed_write("cgroup.procs", &value, errno)),
+        }
+    }
+}
+
+/// Sends `signal` to everybody, one by one: frozen first so that nobody forks away.
+///
+/// A container that was frozen stays so, unless the signal is `SIGKILL`, which has to be acted on.
+pub fn kill_everyone(driver: &dyn Driver, signal: i32) -> Result<()> {
+    let was_frozen = driver.is_frozen()?;
+    if was_frozen || driver.freeze().is_ok() {
+        let sent = driver
+            .processes()
+            .and_then(|pids| signal_each(&pids, signal));
+        if !was_frozen || signal == libc::SIGKILL {
+            driver.thaw()?;
+        }
+        return sent;
+    }
+    let mut seen = Vec::new();
+    for _ in 0..KILL_ROUNDS {
+        let mut new = driver.processes()?;
+        new.retain(|pid| !seen.contains(pid));
+        if new.is_empty() {
+            break;
+        }
+        signal_each(&new, signal)?;
+        seen.extend(new);
+    }
+    Ok(())
+}
+
+/// Everybody gets the signal before the first failure is reported; who is gone is no failure.
+fn signal_each(pids: &[i32], signal: i32) -> Result<()> {
+    let mut result = Ok(());
+    for pid in pids {
+        match send(*pid, signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => result = result.and(Err(Error::host("kill", pid, errno))),
+        }
+    }
+    result
+}
+
+fn send(pid: i32, signal: i32) -> Result<(), Errno> {
+    let signal = match signal {
+        0 => None,
+        _ => Some(nix::sys::signal::Signal::try_from(signal)?),
+    };
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal)
+}
+
+/// Whether the failure is a lack of permission, which a rootless container may live with.
+pub fn is_denied(error: &Error) -> bool {
+    let Error::Host { errno, .. } = error else {
+        return false;
+    };
+    matches!(
+        errno.raw_os_error(),
+        Some(libc::EACCES | libc::EPERM | libc::EROFS)
+    )
+}

@@ -1,0 +1,275 @@
+//! cgroup v1, and the hybrid of v1 controllers with a v2 tree beside them.
+//!
+//! Each hierarchy costs a `mkdir` and a write of `cgroup.procs`, and a cpuset must be filled before
+//! anybody can enter. cgroups-rs would parse mountinfo and stat every controller anew for each
+//! step, by path; here each directory is opened once.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use oci_spec::runtime::LinuxResources;
+
+use super::dir::Dir;
+use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by};
+use super::{Below, Driver, Placement, Saved, v2};
+use crate::error::{Error, Result};
+
+/// How long to try to freeze: while processes keep appearing the freezer of v1 may stay `FREEZING`.
+const FREEZE_WAIT: Duration = Duration::from_secs(10);
+/// Let it thaw now and then, which lets a fork in flight finish.
+const FREEZE_TRIES_BEFORE_THAW: u32 = 50;
+
+/// See the module text.
+pub struct V1 {
+    saved: Saved,
+    trees: Vec<Tree>,
+    /// Where `place` puts processes, if not in the container's cgroups themselves.
+    targets: Vec<Dir>,
+}
+
+impl V1 {
+    pub fn new(saved: &Saved) -> Self {
+        let trees = saved.hierarchies.iter().map(Tree::new).collect();
+        Self {
+            saved: saved.clone(),
+            trees,
+            targets: Vec::new(),
+        }
+    }
+
+    /// The hierarchy of a controller; `""` is the v2 hierarchy of the hybrid.
+    fn tree(&self, controller: &str) -> Option<&Tree> {
+        self.trees
+            .iter()
+            .find(|tree| tree.hierarchy.has(controller))
+    }
+
+    /// The container's cgroup in the hierarchy of `controller`, if it exists.
+    fn find(&self, controller: &str) -> Result<Option<&Dir>> {
+        self.tree(controller).map_or(Ok(None), Tree::find)
+    }
+
+    /// The tree that says who is in the container: processes are in the same place in all trees.
+    fn census(&self) -> Option<&Tree> {
+        ["", "devices", "pids", "freezer"]
+            .iter()
+            .find_map(|name| self.tree(name))
+            .or(self.trees.first())
+    }
+
+    fn make(&mut self) -> Result<()> {
+        for tree in &mut self.trees {
+            let made = tree.make()?;
+            if made == Made::Existed {
+                tree.refuse_used()?;
+                refuse_frozen(tree)?;
+            }
+            if tree.hierarchy.has("cpuset") {
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    inherit(tree.mount()?, &tree.hierarchy.path, file)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Driver for V1 {
+    fn prepare(&mut self, _: Option<&LinuxResources>) -> Result<Placement> {
+        if !self.saved.rootless || self.saved.asked {
+            self.make()?;
+        } else {
+            self.make_what_is_allowed()?;
+        }
+        Ok(if self.trees.is_empty() {
+            Placement::Nowhere
+        } else {
+            Placement::ByParent
+        })
+    }
+
+    fn join(&mut self, _: i32, below: &Below) -> Result<Placement> {
+        let known = |name: &&String| name.is_empty() || self.tree(name).is_some();
+        if let Some(unknown) = below.keys().find(|name| !known(name)) {
+            return Err(Error::Usage(format!(
+                "--cgroup {unknown}:...: the container has no such controller"
+            )));
+        }
+        let mut targets = Vec::new();
+        for tree in &self.trees {
+            let Some(leaf) = tree.find()? else { continue };
+            let mut names = tree.hierarchy.controllers.iter();
+            let path = names.find_map(|name| below.get(name)).or(below.get(""));
+            targets.push(match path.map_or("", |path| path.trim_matches('/')) {
+                "" => leaf.again()?,
+                path => super::open_below(leaf, path)?,
+            });
+        }
+        let placement = if targets.is_empty() {
+            Placement::Nowhere
+        } else {
+            Placement::ByParent
+        };
+        self.targets = targets;
+        Ok(placement)
+    }
+
+    fn place(&self, pid: i32) -> Result<()> {
+        if !self.targets.is_empty() {
+            return self
+                .targets
+                .iter()
+                .try_for_each(|target| place(target, pid));
+        }
+        self.trees
+            .iter()
+            .try_for_each(|tree| place(tree.leaf()?, pid))
+    }
+
+    fn freeze(&self) -> Result<()> {
+        match (self.find("freezer")?, self.find("")?) {
+            (Some(leaf), _) => freeze(leaf),
+            (None, Some(unified)) => v2::freeze(unified),
+            (None, None) => Err(super::no_cgroup()),
+        }
+    }
+
+    fn thaw(&self) -> Result<()> {
+        match (self.find("freezer")?, self.find("")?) {
+            (Some(leaf), _) => leaf.set(STATE, THAWED),
+            (None, Some(unified)) => unified.set("cgroup.freeze", "0"),
+            (None, None) => Err(super::no_cgroup()),
+        }
+    }
+
+    fn is_frozen(&self) -> Result<bool> {
+        match (self.find("freezer")?, self.find("")?) {
+            (Some(leaf), _) => is_frozen(leaf),
+            (None, Some(unified)) => v2::is_frozen(unified),
+            (None, None) => Ok(false),
+        }
+    }
+
+    fn processes(&self) -> Result<Vec<i32>> {
+        self.census().map_or(Ok(Vec::new()), Tree::processes)
+    }
+
+    fn kill(&self, signal: i32) -> Result<()> {
+        if let Some(unified) = self.find("")?
+            && signal == libc::SIGKILL
+            && v2::kill_at_once(unified)?
+        {
+            // The freezer of v1 holds back even the killed.
+            return match self.find("freezer")? {
+                Some(leaf) => leaf.set(STATE, THAWED),
+                None => Ok(()),
+            };
+        }
+        kill_everyone(self, signal)
+    }
+
+    fn remove(&self) -> Result<()> {
+        // The v2 tree first: it alone can tell when the last process is gone.
+        let (v2, v1): (Vec<_>, Vec<_>) = self.trees.iter().partition(|tree| tree.is_v2());
+        let deadline = remove_by();
+        let remove = |tree: &Tree| tree.remove(deadline);
+        let removed: Vec<_> = v2.into_iter().chain(v1).map(remove).collect();
+        removed.into_iter().collect()
+    }
+
+    fn saved(&self) -> Saved {
+        self.saved.clone()
+    }
+}
+
+impl V1 {
+    /// A rootless container that asked for nothing goes without the cgroups it may not have.
+    fn make_what_is_allowed(&mut self) -> Result<()> {
+        for mut tree in std::mem::take(&mut self.trees) {
+            match tree.make() {
+                Ok(_) => self.trees.push(tree),
+                Err(error) if is_denied(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.saved.hierarchies = self
+            .trees
+            .iter()
+            .map(|tree| tree.hierarchy.clone())
+            .collect();
+        Ok(())
+    }
+}
+
+/// The value of a cpuset file at `path`, copied down from the nearest ancestor that has one: no
+/// process can enter a v1 cpuset that is empty. Source: cpusets(7).
+fn inherit(mount: &Dir, path: &str, file: &str) -> Result<String> {
+    if path.is_empty() {
+        return mount.get(file).map(|value| value.trim().to_owned());
+    }
+    let dir = mount
+        .open(path)
+        .map_err(|errno| Error::host("open", mount.join(path), errno))?;
+    let own = dir.get(file)?;
+    if !own.trim().is_empty() {
+        return Ok(own.trim().to_owned());
+    }
+    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let value = inherit(mount, parent, file)?;
+    dir.set(file, &value)?;
+    Ok(value)
+}
+
+const STATE: &str = "freezer.state";
+const FROZEN: &str = "FROZEN";
+const THAWED: &str = "THAWED";
+
+fn refuse_frozen(tree: &Tree) -> Result<()> {
+    let frozen = match tree.hierarchy.has("freezer") {
+        true => is_frozen(tree.leaf()?)?,
+        false => tree.is_v2() && v2::is_frozen(tree.leaf()?)?,
+    };
+    if frozen {
+        Err(super::unexpectedly_frozen())
+    } else {
+        Ok(())
+    }
+}
+
+/// Writes `FROZEN` until the kernel agrees: freezer-subsystem.rst.
+fn freeze(leaf: &Dir) -> Result<()> {
+    let deadline = Instant::now() + FREEZE_WAIT;
+    let mut tries = 0;
+    let failed = loop {
+        tries += 1;
+        if tries % FREEZE_TRIES_BEFORE_THAW == 0 {
+            leaf.set(STATE, THAWED)?;
+            sleep(Duration::from_millis(10));
+        }
+        if let Err(error) = leaf.set(STATE, FROZEN) {
+            break error;
+        }
+        match leaf.get(STATE) {
+            Ok(state) if state.trim() == FROZEN => return Ok(()),
+            Ok(_) if Instant::now() < deadline => sleep(Duration::from_micros(200)),
+            Ok(_) => {
+                let (path, wait) = (leaf.path(), FREEZE_WAIT.as_secs());
+                let text = format!("cgroup {path} did not freeze within {wait} s; it runs on");
+                break Error::Failed(text);
+            }
+            Err(error) => break error,
+        }
+    };
+    leaf.set(STATE, THAWED)?;
+    Err(failed)
+}
+
+/// `FREEZING` counts: who asked for it wants the container to be seen as paused.
+fn is_frozen(leaf: &Dir) -> Result<bool> {
+    match leaf.read(STATE) {
+        Ok(state) => Ok(state.trim() != THAWED),
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(false),
+        Err(errno) => Err(Error::host("read", leaf.join(STATE), errno)),
+    }
+}
