@@ -1,6 +1,7 @@
 //! One cgroup in one hierarchy, from its making to its removal: what v1 and v2 have in common.
 
 use std::cell::OnceCell;
+use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC};
 use super::dir::Dir;
 use super::{Driver, Hierarchy};
 use crate::error::{Error, Result};
+use crate::sys;
 
 /// How long [`Tree::remove`] waits for processes that are on their way out.
 const REMOVE_WAIT: Duration = Duration::from_millis(if cfg!(test) { 800 } else { 5000 });
@@ -240,7 +242,7 @@ pub fn kill_everyone(driver: &dyn Driver, signal: i32) -> Result<()> {
     if was_frozen || driver.freeze().is_ok() {
         let sent = driver
             .processes()
-            .and_then(|pids| signal_each(&pids, signal));
+            .and_then(|pids| signal_each(driver, &pids, signal));
         if !was_frozen || signal == libc::SIGKILL {
             driver.thaw()?;
         }
@@ -253,30 +255,33 @@ pub fn kill_everyone(driver: &dyn Driver, signal: i32) -> Result<()> {
         if new.is_empty() {
             break;
         }
-        signal_each(&new, signal)?;
+        signal_each(driver, &new, signal)?;
         seen.extend(new);
     }
     Ok(())
 }
 
 /// Everybody gets the signal before the first failure is reported; who is gone is no failure.
-fn signal_each(pids: &[i32], signal: i32) -> Result<()> {
-    let mut result = Ok(());
+///
+/// A pid that is still in the cgroup after its pidfd was opened cannot have passed to a stranger.
+fn signal_each(driver: &dyn Driver, pids: &[i32], signal: i32) -> Result<()> {
+    let mut held = Vec::new();
     for pid in pids {
-        match send(*pid, signal) {
+        match sys::fd::pidfd_open(*pid) {
+            Ok(pidfd) => held.push((*pid, pidfd)),
+            Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(Error::host("pidfd_open", pid, errno)),
+        }
+    }
+    let inside = driver.processes()?;
+    let mut result = Ok(());
+    for (pid, pidfd) in held.iter().filter(|(pid, _)| inside.contains(pid)) {
+        match sys::fd::pidfd_send_signal(pidfd.as_fd(), signal) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => result = result.and(Err(Error::host("kill", pid, errno))),
         }
     }
     result
-}
-
-fn send(pid: i32, signal: i32) -> Result<(), Errno> {
-    let signal = match signal {
-        0 => None,
-        _ => Some(nix::sys::signal::Signal::try_from(signal)?),
-    };
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal)
 }
 
 /// Whether the failure is a lack of permission, which a rootless container may live with.
