@@ -1,0 +1,357 @@
+//! The `features` verb: what this keel can do, whatever the host can.
+//!
+//! Callers run it bare, without root directory or rights, and read stdout and stderr together.
+//! Schema: runtime-spec, features.md and features-linux.md. "Enabled" means compiled in.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// The runtime-spec version that keel implements.
+pub const SPEC_VERSION: &str = "1.3.0";
+
+/// Prints the features as JSON, indented by four spaces.
+///
+/// # Errors
+/// [`Error::Host`] if `out` cannot be written to.
+pub fn run(out: &mut dyn Write) -> Result<()> {
+    let mut text = Vec::new();
+    let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut json = serde_json::Serializer::with_formatter(&mut text, format);
+    features()
+        .serialize(&mut json)
+        .expect("plain strings and lists serialize");
+    text.push(b'\n');
+    out.write_all(&text)
+        .map_err(|errno| Error::host("write to", "stdout", errno))
+}
+
+type List = Vec<&'static str>;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: List,
+    mount_options: List,
+    linux: Linux,
+    annotations: BTreeMap<&'static str, &'static str>,
+    potentially_unsafe_config_annotations: List,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    namespaces: List,
+    capabilities: Vec<String>,
+    cgroup: Cgroup,
+    seccomp: Seccomp,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: IntelRdt,
+    memory_policy: MemoryPolicy,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: List,
+    operators: List,
+    archs: List,
+    known_flags: List,
+    supported_flags: List,
+}
+
+#[derive(Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Serialize)]
+struct MemoryPolicy {
+    modes: List,
+    flags: List,
+}
+
+#[derive(Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+fn features() -> Features {
+    const YES: Enabled = Enabled { enabled: true };
+    Features {
+        oci_version_min: "1.0.0",
+        oci_version_max: SPEC_VERSION,
+        hooks: HOOKS.to_vec(),
+        mount_options: MOUNT_OPTIONS.to_vec(),
+        linux: Linux {
+            namespaces: NAMESPACES.to_vec(),
+            capabilities: capabilities(),
+            cgroup: Cgroup {
+                v1: true,
+                v2: true,
+                systemd: false,
+                systemd_user: false,
+                rdma: true,
+            },
+            seccomp: Seccomp {
+                enabled: true,
+                actions: ACTIONS.to_vec(),
+                operators: OPERATORS.to_vec(),
+                archs: ARCHS.to_vec(),
+                known_flags: FLAGS.to_vec(),
+                supported_flags: FLAGS.to_vec(),
+            },
+            apparmor: YES,
+            selinux: YES,
+            intel_rdt: IntelRdt {
+                enabled: false,
+                schemata: false,
+                monitoring: false,
+            },
+            memory_policy: MemoryPolicy {
+                modes: MODES.to_vec(),
+                flags: MODE_FLAGS.to_vec(),
+            },
+            mount_extensions: MountExtensions { idmap: YES },
+            net_devices: YES,
+        },
+        annotations: [
+            ("io.keel.version", env!("CARGO_PKG_VERSION")),
+            (
+                "io.keel.commit",
+                option_env!("KEEL_COMMIT").unwrap_or("unknown"),
+            ),
+        ]
+        .into(),
+        // A trailing dot is a prefix.
+        potentially_unsafe_config_annotations: vec![
+            "bundle",
+            "org.systemd.property.",
+            "org.criu.config",
+        ],
+    }
+}
+
+/// In the order of their numbers.
+fn capabilities() -> Vec<String> {
+    let mut all: Vec<_> = caps::all().into_iter().collect();
+    all.sort_by_key(|capability| capability.index());
+    all.iter().map(ToString::to_string).collect()
+}
+
+const HOOKS: &[&str] = &[
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
+
+const NAMESPACES: &[&str] = &[
+    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+];
+
+const MOUNT_OPTIONS: &[&str] = &[
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "idmap",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "remount",
+    "rexec",
+    "ridmap",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "tmpcopyup",
+    "unbindable",
+];
+
+const ACTIONS: &[&str] = &[
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+
+const OPERATORS: &[&str] = &[
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_MASKED_EQ",
+    "SCMP_CMP_NE",
+];
+
+const ARCHS: &[&str] = &[
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
+
+const FLAGS: &[&str] = &[
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
+const MODES: &[&str] = &[
+    "MPOL_BIND",
+    "MPOL_DEFAULT",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+const MODE_FLAGS: &[&str] = &[
+    "MPOL_F_NUMA_BALANCING",
+    "MPOL_F_RELATIVE_NODES",
+    "MPOL_F_STATIC_NODES",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime as oci;
+
+    fn printed() -> Vec<u8> {
+        let mut out = Vec::new();
+        run(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn the_output_decodes_as_the_specification_s_features() {
+        let features: oci::Features = serde_json::from_slice(&printed()).unwrap();
+        assert_eq!(features.oci_version_max(), "1.3.0");
+        let options = features.mount_options().clone().unwrap();
+        for wanted in ["rro", "idmap", "tmpcopyup", "nosymfollow"] {
+            assert!(options.iter().any(|option| option == wanted), "{wanted}");
+        }
+        let linux = features.linux().clone().unwrap();
+        let namespaces = linux.namespaces().clone().unwrap();
+        assert_eq!(namespaces.len(), 8);
+        assert!(namespaces.contains(&oci::LinuxNamespaceType::User));
+        let capabilities = linux.capabilities().clone().unwrap();
+        assert_eq!(capabilities.first().unwrap(), "CAP_CHOWN");
+        assert_eq!(capabilities.last().unwrap(), "CAP_CHECKPOINT_RESTORE");
+    }
+
+    #[test]
+    fn every_name_is_one_that_the_decoder_knows() {
+        for action in ACTIONS {
+            action.parse::<oci::LinuxSeccompAction>().unwrap();
+        }
+        for operator in OPERATORS {
+            operator.parse::<oci::LinuxSeccompOperator>().unwrap();
+        }
+        for arch in ARCHS {
+            arch.parse::<oci::Arch>().unwrap();
+        }
+        for flag in FLAGS {
+            flag.parse::<oci::LinuxSeccompFilterFlag>().unwrap();
+        }
+        for mode in MODES {
+            mode.parse::<oci::MemoryPolicyModeType>().unwrap();
+        }
+        for flag in MODE_FLAGS {
+            flag.parse::<oci::MemoryPolicyFlagType>().unwrap();
+        }
+    }
+
+    #[test]
+    fn it_is_indented_by_four_spaces_and_says_what_containerd_looks_for() {
+        let text = String::from_utf8(printed()).unwrap();
+        assert!(text.starts_with("{\n    \"ociVersionMin\": \"1.0.0\",\n"));
+        let tree: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let idmap = &tree["linux"]["mountExtensions"]["idmap"]["enabled"];
+        assert_eq!(idmap, &serde_json::Value::Bool(true));
+    }
+}
