@@ -19,4 +19,5 @@ pub mod host;
 pub mod units;
 
 pub mod error;
+pub mod plan;
 pub mod sys;

@@ -55,7 +55,8 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<Ended> {
         let ret = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) };
         match check(ret.into()) {
             Err(Errno::EINTR) => {}
-            other => break drop(other?),
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
         };
     }
     // SAFETY: waitid succeeded, so the kernel filled in the SIGCHLD member of the union.

@@ -1,0 +1,83 @@
+//! Id mappings as the text that `uid_map` and `gid_map` take.
+
+use std::fmt::Write as _;
+
+use oci_spec::runtime::LinuxIdMapping;
+
+use crate::error::{Error, Result};
+
+/// The kernel's limit on extents of one map. Man page: `user_namespaces(7)`, Linux 4.15.
+const MAX_EXTENTS: usize = 340;
+
+/// `mappings` in the format of `/proc/PID/uid_map`: inside, outside, length on each line.
+///
+/// # Errors
+/// [`Error::Spec`] if there is none or too many, one is empty or leaves 32 bits, or two overlap.
+pub fn text(mappings: &[LinuxIdMapping], at: &str) -> Result<String> {
+    if mappings.is_empty() {
+        return Err(Error::spec(at, "the list of mappings is empty"));
+    }
+    if mappings.len() > MAX_EXTENTS {
+        let why = format!(
+            "{} mappings; the kernel takes at most {MAX_EXTENTS}",
+            mappings.len()
+        );
+        return Err(Error::spec(at, why));
+    }
+    let mut text = String::new();
+    for (index, map) in mappings.iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        let (inside, outside, size) = (map.container_id(), map.host_id(), map.size());
+        if size == 0 {
+            return Err(Error::spec(format!("{at}.size"), "a mapping of no ids"));
+        }
+        if inside.checked_add(size).is_none() || outside.checked_add(size).is_none() {
+            return Err(Error::spec(at, "the mapped ids go beyond 4294967295"));
+        }
+        for (earlier, other) in mappings[..index].iter().enumerate() {
+            let overlap = |a: u32, b: u32| a < b + other.size() && b < a + size;
+            if overlap(inside, other.container_id()) || overlap(outside, other.host_id()) {
+                let why = format!("the mapping overlaps with the one at index {earlier}");
+                return Err(Error::spec(at, why));
+            }
+        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{inside} {outside} {size}");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn maps(triples: &[(u32, u32, u32)]) -> Vec<LinuxIdMapping> {
+        let map = |(inside, outside, size): &(u32, u32, u32)| {
+            let json = format!(r#"{{"containerID":{inside},"hostID":{outside},"size":{size}}}"#);
+            serde_json::from_str(&json).unwrap()
+        };
+        triples.iter().map(map).collect()
+    }
+
+    #[test]
+    fn a_map_is_written_as_the_kernel_reads_it() {
+        let text = text(&maps(&[(0, 1000, 1), (1, 100_000, 65_535)]), ".m").unwrap();
+        assert_eq!(text, "0 1000 1\n1 100000 65535\n");
+    }
+
+    #[test]
+    fn impossible_maps_are_refused() {
+        let cases: &[(&str, &[(u32, u32, u32)])] = &[
+            ("none", &[]),
+            ("empty extent", &[(0, 0, 0)]),
+            ("beyond 32 bits", &[(0, u32::MAX, 1), (1, 5, u32::MAX)]),
+            ("overlap inside", &[(0, 1000, 10), (9, 5000, 1)]),
+            ("overlap outside", &[(0, 1000, 10), (20, 1009, 1)]),
+        ];
+        for (name, triples) in cases {
+            assert!(text(&maps(triples), ".m").is_err(), "{name}");
+        }
+        let many: Vec<_> = (0..341).map(|i| (i * 2, i * 2, 1)).collect();
+        assert!(text(&maps(&many), ".m").is_err());
+    }
+}

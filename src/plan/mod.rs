@@ -1,0 +1,299 @@
+//! What will be done, decided completely before anything is done.
+//!
+//! [`Plan::for_create`] is a pure function of config.json and a few facts about the host. The parent
+//! opens what the plan names (`Fds`), the child executes it in the order of [`Step`], and because
+//! both hold the same plan, one small frame is enough to say what went wrong.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime as oci;
+
+use crate::error::{Error, Result};
+use crate::sys::mount::{Attr, Reach};
+
+mod cgroup_mount;
+pub mod hooks;
+pub mod idmap;
+pub mod mounts;
+pub mod namespaces;
+pub mod process;
+pub mod rootfs;
+pub mod settings;
+mod step;
+mod text;
+
+pub use cgroup_mount::Hierarchy;
+use hooks::{Hook, StateText};
+use mounts::Mount;
+use namespaces::Namespaces;
+use process::Process;
+use rootfs::Device;
+use settings::Settings;
+pub use step::{Frame, Kind, Step};
+
+/// Everything that `create` will do inside the new process, in plain data.
+#[derive(Debug)]
+pub struct Plan {
+    /// The container's id.
+    pub id: String,
+    /// Namespaces made and joined.
+    pub namespaces: Namespaces,
+    /// The root file system's directory on the host.
+    pub rootfs: CString,
+    /// Propagation of the host's mounts in the new mount namespace: `MS_*`.
+    pub host_propagation: u64,
+    /// `linux.rootfsPropagation`, applied to `/` at the end.
+    pub root_propagation: Option<(u64, Reach)>,
+    /// `root.readonly`.
+    pub readonly_root: bool,
+    /// `--no-pivot`: move the root file system's mount over `/` instead.
+    pub no_pivot: bool,
+    /// Mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// Device nodes; empty if `/dev` is a bind mount.
+    pub devices: Vec<Device>,
+    /// Whether the links of [`rootfs::LINKS`] are made.
+    pub dev_links: bool,
+    /// Paths that become read-only.
+    pub readonly_paths: Vec<CString>,
+    /// Paths that are hidden.
+    pub masked_paths: Vec<CString>,
+    /// Names, sysctls, execution domain, memory policy.
+    pub settings: Settings,
+    /// What is executed; without it the container can be created but not started.
+    pub process: Process,
+    /// The session keyring's name.
+    pub keyring: Option<CString>,
+    /// Hooks that run in the container's namespaces before its root is entered.
+    pub create_container: Vec<Hook>,
+    /// Hooks that run in the container after start.
+    pub start_container: Vec<Hook>,
+    /// What `create_container` hooks read.
+    pub creating_state: StateText,
+    /// What `start_container` hooks read.
+    pub created_state: StateText,
+    /// Whether the parent runs hooks between the mounts and the pivot.
+    pub parent_hooks: bool,
+    /// Whether supplementary groups can be set: not where `setgroups` is denied.
+    pub may_set_groups: bool,
+    /// Whether the child must wait for the parent before it does anything.
+    pub waits_at_birth: bool,
+    /// The first descriptor that is not kept over execve: 3 and those preserved.
+    pub first_closed_fd: i32,
+}
+
+/// What the plan depends on besides config.json.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// The caller cannot set groups: rootless with `setgroups` denied.
+    pub setgroups_denied: bool,
+    /// The bundle's absolute path.
+    pub bundle: &'a Path,
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// `--no-new-keyring`.
+    pub no_new_keyring: bool,
+    /// Descriptors 3 and up that stay open: `LISTEN_FDS`, and after them `--preserve-fds`.
+    pub listen_fds: u32,
+    /// See `listen_fds`.
+    pub preserve_fds: u32,
+    /// The parent has to put the child into its cgroup, since the kernel cannot at birth.
+    pub placed_by_parent: bool,
+    /// The cgroup hierarchies of the host; on pure v2 exactly one.
+    pub hierarchies: &'a [Hierarchy],
+    /// The runtime's own environment, for hooks that name none.
+    pub environment: &'a [String],
+}
+
+impl Plan {
+    /// Decides everything for the container of `spec`.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] with the JSON path of the first value that cannot be carried out.
+    pub fn for_create(spec: &oci::Spec, facts: &Facts<'_>) -> Result<Self> {
+        let no_linux = oci::Linux::default();
+        let linux = spec.linux().as_ref().unwrap_or(&no_linux);
+        refuse_what_is_missing(linux)?;
+        let namespaces = if spec.linux().is_some() {
+            Namespaces::read(linux)?
+        } else {
+            Namespaces::default()
+        };
+        let Some(process) = spec.process() else {
+            return Err(Error::spec(".process", "the container has no process"));
+        };
+        let process = Process::read(process, facts.listen_fds)?;
+        let mounts = read_mounts(spec, linux, &namespaces, facts)?;
+        let dev_is_bound = mounts.iter().any(|mount| {
+            mount.target.as_bytes() == b"/dev" && matches!(mount.what, mounts::What::Bind { .. })
+        });
+        let devices = if dev_is_bound {
+            Vec::new()
+        } else {
+            rootfs::devices(linux)?
+        };
+        let root_propagation = root_propagation(linux)?;
+        let hooks = spec.hooks().as_ref();
+        let prestart = hooks.and_then(|hooks| hooks.prestart().as_ref());
+        let create_runtime = hooks.and_then(|hooks| hooks.create_runtime().as_ref());
+        let create_container = hooks.and_then(|hooks| hooks.create_container().as_ref());
+        let start_container = hooks.and_then(|hooks| hooks.start_container().as_ref());
+        let process_env: Vec<String> = spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.env().clone())
+            .unwrap_or_default();
+        let state = |status| state_text(spec, facts, status);
+        let kept = facts.listen_fds.saturating_add(facts.preserve_fds);
+        Ok(Self {
+            id: facts.id.to_owned(),
+            rootfs: rootfs_path(spec, facts.bundle)?,
+            host_propagation: root_propagation.map_or(libc::MS_SLAVE, |(flag, _)| flag),
+            root_propagation,
+            readonly_root: spec
+                .root()
+                .as_ref()
+                .and_then(|root| root.readonly())
+                .unwrap_or(false),
+            no_pivot: facts.no_pivot,
+            mounts,
+            dev_links: !dev_is_bound,
+            devices,
+            readonly_paths: rootfs::paths(linux.readonly_paths().as_ref(), ".linux.readonlyPaths")?,
+            masked_paths: rootfs::paths(linux.masked_paths().as_ref(), ".linux.maskedPaths")?,
+            settings: Settings::read(spec, linux)?,
+            process,
+            keyring: keyring(facts)?,
+            create_container: hooks::read(create_container, "createContainer", facts.environment)?,
+            start_container: hooks::read(start_container, "startContainer", &process_env)?,
+            creating_state: state("creating"),
+            created_state: state("created"),
+            parent_hooks: [prestart, create_runtime]
+                .iter()
+                .flatten()
+                .any(|list| !list.is_empty()),
+            may_set_groups: !facts.setgroups_denied,
+            waits_at_birth: facts.placed_by_parent || namespaces.id_maps.is_some(),
+            namespaces,
+            first_closed_fd: i32::try_from(kept).unwrap_or(i32::MAX).saturating_add(3),
+        })
+    }
+}
+
+/// A known field that keel does not carry out must not be ignored.
+fn refuse_what_is_missing(linux: &oci::Linux) -> Result<()> {
+    let why = "this version of keel does not support it; remove the field";
+    if linux
+        .net_devices()
+        .as_ref()
+        .is_some_and(|devices| !devices.is_empty())
+    {
+        return Err(Error::spec(".linux.netDevices", why));
+    }
+    if linux.intel_rdt().is_some() {
+        return Err(Error::spec(".linux.intelRdt", why));
+    }
+    Ok(())
+}
+
+/// The root file system's absolute path.
+fn rootfs_path(spec: &oci::Spec, bundle: &Path) -> Result<CString> {
+    let Some(root) = spec.root() else {
+        return Err(Error::spec(
+            ".root",
+            "the container has no root file system",
+        ));
+    };
+    if root.path().as_os_str().is_empty() {
+        return Err(Error::spec(".root.path", "the path is empty"));
+    }
+    let joined: PathBuf = bundle.join(root.path());
+    text::absolute(&joined, ".root.path")
+}
+
+fn root_propagation(linux: &oci::Linux) -> Result<Option<(u64, Reach)>> {
+    let word = linux
+        .rootfs_propagation()
+        .as_deref()
+        .filter(|word| !word.is_empty());
+    let Some(word) = word else {
+        return Ok(None);
+    };
+    mounts::propagation(word).map(Some).ok_or_else(|| {
+        let why =
+            format!("{word:?} is not one of shared, slave, private, unbindable, or r and one");
+        Error::spec(".linux.rootfsPropagation", why)
+    })
+}
+
+fn read_mounts(
+    spec: &oci::Spec,
+    linux: &oci::Linux,
+    namespaces: &Namespaces,
+    facts: &Facts<'_>,
+) -> Result<Vec<Mount>> {
+    let maps = namespaces.id_maps.as_ref();
+    let context = mounts::Context {
+        bundle: facts.bundle,
+        label: linux
+            .mount_label()
+            .as_deref()
+            .filter(|label| !label.is_empty()),
+        uid_map: maps.map(|(uids, _)| uids.as_str()),
+        gid_map: maps.map(|(_, gids)| gids.as_str()),
+    };
+    let mut list = Vec::new();
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        let read = mounts::read(mount, index, context)?;
+        if matches!(&read.what, mounts::What::New { fs, .. } if fs.as_bytes() == b"cgroup") {
+            let own_root = namespaces.new_ones() & namespaces::CGROUP != 0;
+            list.extend(cgroup_mount::expand(read, facts.hierarchies, own_root)?);
+        } else {
+            list.push(read);
+        }
+    }
+    Ok(list)
+}
+
+fn keyring(facts: &Facts<'_>) -> Result<Option<CString>> {
+    let wanted = !facts.no_new_keyring;
+    wanted
+        .then(|| text::cstring(format!("_ses.{}", facts.id), "id"))
+        .transpose()
+}
+
+/// The state on a hook's standard input; runtime-spec, runtime.md "State".
+fn state_text(spec: &oci::Spec, facts: &Facts<'_>, status: &str) -> StateText {
+    let mut state = serde_json::json!({
+        "ociVersion": spec.version(),
+        "id": facts.id,
+        "status": status,
+        "bundle": facts.bundle,
+    });
+    if let Some(annotations) = spec.annotations().as_ref().filter(|all| !all.is_empty()) {
+        state["annotations"] = serde_json::json!(annotations);
+    }
+    let text = state.to_string();
+    StateText {
+        before_pid: b"{\"pid\":".to_vec(),
+        after_pid: format!(",{}", &text[1..]).into_bytes(),
+    }
+}
+
+impl Mount {
+    /// A mount made from an expansion, with the attributes of the entry it comes from.
+    fn new(target: CString, what: mounts::What, attr: Attr) -> Self {
+        Self {
+            target,
+            what,
+            attr,
+            attr_tree: Attr::default(),
+            propagation: Vec::new(),
+            readonly_last: false,
+            copy_up: false,
+        }
+    }
+}

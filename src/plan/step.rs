@@ -1,0 +1,411 @@
+//! The steps of the child, in order, and the frame in which it reports on them.
+
+use std::ffi::CStr;
+use std::io;
+
+use super::Plan;
+use super::mounts::What;
+use super::namespaces;
+use crate::error::Error;
+
+/// What a frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Parent to child: go on.
+    Go = 1,
+    /// Child to parent: this step is reached, and the child waits for [`Kind::Go`].
+    Reached = 2,
+    /// Child to parent: this step failed, and the child is gone.
+    Fault = 3,
+}
+
+/// Everything the child does that can fail, in the order in which it does it.
+///
+/// Order and reasons: security reference, "Order of container init".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(
+    missing_docs,
+    reason = "the names are the kernel's, and `describe` has a text for each"
+)]
+pub enum Step {
+    Born = 1,
+    Join,
+    BecomeRoot,
+    Unshare,
+    Session,
+    Keyring,
+    Loopback,
+    Propagation,
+    Rootfs,
+    MountSource,
+    MountOption,
+    MountCreate,
+    MountTarget,
+    MountUnsafe,
+    MountAttach,
+    MountAttr,
+    MountPropagation,
+    CopyUp,
+    DevDirectory,
+    Device,
+    DevLink,
+    Mounted,
+    CreateContainerHook,
+    Console,
+    ReadonlyPath,
+    MaskedPath,
+    WorkingDirectory,
+    ReadonlyMount,
+    Sysctl,
+    Pivot,
+    RootPropagation,
+    Hostname,
+    Domainname,
+    AppArmor,
+    NoNewPrivs,
+    Scheduler,
+    IoPriority,
+    Personality,
+    MemoryPolicy,
+    Selinux,
+    Bounding,
+    Stdio,
+    Groups,
+    Gid,
+    Uid,
+    ChangeDirectory,
+    OutsideRoot,
+    Capabilities,
+    Home,
+    LookUp,
+    SeccompListener,
+    Created,
+    Gate,
+    StartContainerHook,
+    Seccomp,
+    CloseFds,
+    Exec,
+}
+
+/// All steps, for turning a byte of a frame back.
+const STEPS: &[Step] = {
+    use Step::*;
+    &[
+        Born,
+        Join,
+        BecomeRoot,
+        Unshare,
+        Session,
+        Keyring,
+        Loopback,
+        Propagation,
+        Rootfs,
+        MountSource,
+        MountOption,
+        MountCreate,
+        MountTarget,
+        MountUnsafe,
+        MountAttach,
+        MountAttr,
+        MountPropagation,
+        CopyUp,
+        DevDirectory,
+        Device,
+        DevLink,
+        Mounted,
+        CreateContainerHook,
+        Console,
+        ReadonlyPath,
+        MaskedPath,
+        WorkingDirectory,
+        ReadonlyMount,
+        Sysctl,
+        Pivot,
+        RootPropagation,
+        Hostname,
+        Domainname,
+        AppArmor,
+        NoNewPrivs,
+        Scheduler,
+        IoPriority,
+        Personality,
+        MemoryPolicy,
+        Selinux,
+        Bounding,
+        Stdio,
+        Groups,
+        Gid,
+        Uid,
+        ChangeDirectory,
+        OutsideRoot,
+        Capabilities,
+        Home,
+        LookUp,
+        SeccompListener,
+        Created,
+        Gate,
+        StartContainerHook,
+        Seccomp,
+        CloseFds,
+        Exec,
+    ]
+};
+
+/// One message between parent and child: eight bytes, whole or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// What it says.
+    pub kind: Kind,
+    /// The step it is about.
+    pub step: Step,
+    /// Which item of the step's list.
+    pub item: u16,
+    /// For a fault: the errno, or for a hook [`HOOK_EXITED`] or [`HOOK_TIMEOUT`]; else a value of
+    /// the step's own.
+    pub errno: i32,
+}
+
+/// Added to a hook's exit code (0 to 255) to tell it from an errno.
+pub const HOOK_EXITED: i32 = 10_000;
+/// A hook that ran past its timeout.
+pub const HOOK_TIMEOUT: i32 = 20_000;
+
+impl Frame {
+    /// The frame's size on the wire.
+    pub const SIZE: usize = 8;
+
+    /// The frame as it is sent.
+    pub const fn to_bytes(self) -> [u8; Self::SIZE] {
+        let (item, errno) = (self.item.to_ne_bytes(), self.errno.to_ne_bytes());
+        [
+            self.kind as u8,
+            self.step as u8,
+            item[0],
+            item[1],
+            errno[0],
+            errno[1],
+            errno[2],
+            errno[3],
+        ]
+    }
+
+    /// The frame in `bytes`, or nothing if they are not one.
+    pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Option<Self> {
+        let [kind, step, i0, i1, e0, e1, e2, e3] = bytes;
+        let kind = [Kind::Go, Kind::Reached, Kind::Fault]
+            .into_iter()
+            .find(|k| *k as u8 == kind)?;
+        let step = STEPS.iter().copied().find(|other| *other as u8 == step)?;
+        let (item, errno) = (
+            u16::from_ne_bytes([i0, i1]),
+            i32::from_ne_bytes([e0, e1, e2, e3]),
+        );
+        Some(Self {
+            kind,
+            step,
+            item,
+            errno,
+        })
+    }
+}
+
+impl Plan {
+    /// The error that a [`Kind::Fault`] frame stands for, in words that callers match.
+    pub fn explain(&self, fault: Frame) -> Error {
+        let errno = io::Error::from_raw_os_error(fault.errno);
+        let program = self
+            .process
+            .args
+            .strings()
+            .first()
+            .map(|name| name.to_string_lossy());
+        let program = program.unwrap_or_default();
+        let step = match fault.step {
+            Step::LookUp => return self.explain_lookup(&program, fault),
+            Step::Exec => format!("exec {program:?}"),
+            Step::CreateContainerHook | Step::StartContainerHook => return hook(fault),
+            Step::OutsideRoot => {
+                return Error::Failed(
+                    "current working directory is outside of container mount namespace root \
+                     -- possible container breakout detected"
+                        .into(),
+                );
+            }
+            Step::ChangeDirectory => {
+                let cwd = self.process.cwd.to_string_lossy();
+                format!("chdir to cwd ({cwd:?}) set in config.json failed")
+            }
+            _ => self.describe(fault.step, fault.item),
+        };
+        Error::Setup { step, errno }
+    }
+
+    fn explain_lookup(&self, program: &str, fault: Frame) -> Error {
+        let errno = io::Error::from_raw_os_error(fault.errno);
+        match fault.errno {
+            libc::ENOENT if program.contains('/') => Error::Setup {
+                step: format!("exec: {program:?}: stat {program}"),
+                errno,
+            },
+            libc::ENOENT => Error::Failed(format!(
+                "exec: {program:?}: executable file not found in $PATH"
+            )),
+            _ => Error::Setup {
+                step: format!("exec: {program:?}"),
+                errno,
+            },
+        }
+    }
+
+    /// What the step does, to which item: `mount 4 of 11 (tmpfs on /run)`.
+    pub fn describe(&self, step: Step, item: u16) -> String {
+        let index = usize::from(item);
+        let nth = |list: &[std::ffi::CString]| {
+            list.get(index).map(|path| shown(path)).unwrap_or_default()
+        };
+        match step {
+            Step::Born => "start the container's process".into(),
+            Step::Join => {
+                let join = self.namespaces.joins.get(index);
+                let (kind, path) = join.map_or(("", String::new()), |join| {
+                    (namespaces::name(join.kind), join.path.display().to_string())
+                });
+                format!("join the {kind} namespace {path}")
+            }
+            Step::BecomeRoot => "become root of the user namespace".into(),
+            Step::Unshare => "make the ipc or cgroup namespace".into(),
+            Step::Session => "start a session".into(),
+            Step::Keyring => "join a new session keyring".into(),
+            Step::Loopback => "bring up the loopback interface".into(),
+            Step::Propagation => "take the host's mounts out of propagation".into(),
+            Step::Rootfs => format!("mount the root file system {}", shown(&self.rootfs)),
+            Step::MountSource => format!("{}: open the source", self.mount(index)),
+            Step::MountOption => format!("{}: set its options", self.mount(index)),
+            Step::MountCreate => self.mount(index),
+            Step::MountTarget => format!("{}: make the mount point", self.mount(index)),
+            Step::MountUnsafe => format!("{}: the mount point is not safe", self.mount(index)),
+            Step::MountAttach => format!("{}: attach it", self.mount(index)),
+            Step::MountAttr => format!("{}: set its attributes", self.mount(index)),
+            Step::MountPropagation => format!("{}: set its propagation", self.mount(index)),
+            Step::CopyUp => format!("{}: copy what it covers", self.mount(index)),
+            Step::DevDirectory => "open /dev of the container".into(),
+            Step::Device => {
+                let path = self.devices.get(index).map(|device| shown(&device.path));
+                format!("make the device {}", path.unwrap_or_default())
+            }
+            Step::DevLink => "make the links in /dev".into(),
+            Step::Mounted => "wait for the runtime's hooks".into(),
+            Step::CreateContainerHook => format!("run createContainer hook #{item}"),
+            Step::Console => "set up the console".into(),
+            Step::ReadonlyPath => format!("make {} read-only", nth(&self.readonly_paths)),
+            Step::MaskedPath => format!("mask {}", nth(&self.masked_paths)),
+            Step::WorkingDirectory => {
+                format!("mkdir {} (the process's cwd)", shown(&self.process.cwd))
+            }
+            Step::ReadonlyMount if index < self.mounts.len() => {
+                format!("{}: make it read-only", self.mount(index))
+            }
+            Step::ReadonlyMount => "make the root file system read-only".into(),
+            Step::Sysctl => {
+                let key = self.settings.sysctl.get(index).map(|(key, _)| shown(key));
+                format!("write sysctl {}", key.unwrap_or_default())
+            }
+            Step::Pivot => "enter the root file system".into(),
+            Step::RootPropagation => "set the propagation of the root file system".into(),
+            Step::Hostname => "set the hostname".into(),
+            Step::Domainname => "set the domainname".into(),
+            Step::AppArmor => "apply the AppArmor profile".into(),
+            Step::NoNewPrivs => "set no_new_privs".into(),
+            Step::Scheduler => "set the scheduling policy".into(),
+            Step::IoPriority => "set the I/O priority".into(),
+            Step::Personality => "set the execution domain".into(),
+            Step::MemoryPolicy => "set the memory policy".into(),
+            Step::Selinux => "apply the SELinux label".into(),
+            Step::Bounding => "limit the bounding capabilities".into(),
+            Step::Stdio => "hand over the standard streams".into(),
+            Step::Groups => "set the supplementary groups".into(),
+            Step::Gid => format!("set the group id to {}", self.process.gid),
+            Step::Uid => format!("set the user id to {}", self.process.uid),
+            Step::ChangeDirectory => format!("change to {}", shown(&self.process.cwd)),
+            Step::OutsideRoot => "check the working directory".into(),
+            Step::Capabilities => "set the capabilities".into(),
+            Step::Home => "read the container's /etc/passwd".into(),
+            Step::LookUp => "look up the program".into(),
+            Step::SeccompListener => "hand over the seccomp listener".into(),
+            Step::Created => "report that the container is created".into(),
+            Step::Gate => "wait for start".into(),
+            Step::StartContainerHook => format!("run startContainer hook #{item}"),
+            Step::Seccomp => "load the seccomp filter".into(),
+            Step::CloseFds => "close the runtime's descriptors".into(),
+            Step::Exec => "execute the program".into(),
+        }
+    }
+
+    fn mount(&self, index: usize) -> String {
+        let Some(mount) = self.mounts.get(index) else {
+            return "mount".into();
+        };
+        let what = match &mount.what {
+            What::New { fs, .. } => shown(fs),
+            What::Bind { source, .. } => shown(source),
+        };
+        let (number, count) = (index + 1, self.mounts.len());
+        format!(
+            "mount {number} of {count} ({what} on {})",
+            shown(&mount.target)
+        )
+    }
+}
+
+fn shown(text: &CStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+/// The error of a hook that the child has run.
+fn hook(fault: Frame) -> Error {
+    let kind = match fault.step {
+        Step::CreateContainerHook => "createContainer",
+        _ => "startContainer",
+    };
+    let at = format!("error running {kind} hook #{}", fault.item);
+    match fault.errno {
+        HOOK_TIMEOUT => Error::Failed(format!("{at}: hook ran past its timeout")),
+        code if code >= HOOK_EXITED => {
+            let code = code - HOOK_EXITED;
+            Error::Failed(format!("{at}: exit status {code}"))
+        }
+        errno => Error::Setup {
+            step: at,
+            errno: io::Error::from_raw_os_error(errno),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_survives_the_wire() {
+        for (index, step) in STEPS.iter().enumerate() {
+            assert_eq!(*step as usize, index + 1, "{step:?}");
+            let frame = Frame {
+                kind: Kind::Fault,
+                step: *step,
+                item: 7,
+                errno: -5,
+            };
+            assert_eq!(Frame::from_bytes(frame.to_bytes()), Some(frame));
+        }
+        assert_eq!(STEPS.len(), Step::Exec as usize);
+    }
+
+    #[test]
+    fn what_is_not_a_frame_is_not_read_as_one() {
+        assert_eq!(Frame::from_bytes([0; 8]), None);
+        assert_eq!(Frame::from_bytes([3, 255, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(Frame::from_bytes([9, 1, 0, 0, 0, 0, 0, 0]), None);
+    }
+}
