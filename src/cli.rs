@@ -22,6 +22,7 @@ pub use self::verbs::Verb;
 use self::verbs::{Row, VERBS, base, definition};
 use crate::error::Error;
 use crate::features;
+use crate::log::Format;
 
 /// The flags in front of the verb.
 #[derive(Args, Clone, Debug, Default)]
@@ -34,7 +35,7 @@ pub struct Global {
     pub log: Option<PathBuf>,
     /// text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = log_format)]
-    pub log_format: LogFormat,
+    pub log_format: Format,
     /// Log also what is being done
     #[arg(long)]
     pub debug: bool,
@@ -44,16 +45,6 @@ pub struct Global {
     /// Run without a cgroup if there is no permission for one: true, false or auto
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = rootless)]
     pub rootless: Rootless,
-}
-
-/// `--log-format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// `time="…" level=error msg="…"`
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// `--rootless`: whether a missing permission for cgroups is forgiven.
@@ -68,10 +59,10 @@ pub enum Rootless {
     No,
 }
 
-fn log_format(text: &str) -> Result<LogFormat, String> {
+fn log_format(text: &str) -> Result<Format, String> {
     match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
         _ => Err(format!("invalid log-format: {text}")),
     }
 }
@@ -671,7 +662,7 @@ mod tests {
     fn the_log_of_a_wrong_verb_goes_where_the_global_flags_say() {
         let call = parsed(&["--log", "/l", "--log-format=json", "-debug", "bogus"]);
         assert_eq!(call.global.log, Some("/l".into()));
-        assert_eq!(call.global.log_format, LogFormat::Json);
+        assert_eq!(call.global.log_format, Format::Json);
         assert!(call.global.debug);
         assert!(matches!(call.verb, Err(Exit::Wrong { code: 3, .. })));
     }

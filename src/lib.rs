@@ -16,6 +16,7 @@ pub mod features;
 pub mod bundle;
 pub mod cgroups;
 pub mod host;
+pub mod log;
 pub mod units;
 
 pub mod error;

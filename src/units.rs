@@ -1,6 +1,6 @@
-//! Values as people and callers write them on the command line: sizes, durations, formats.
+//! Values as people and callers write them: sizes, durations, points in time, formats.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How a verb that lists something prints it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,6 +113,57 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
     Duration::try_from_secs_f64(sum).map_err(|_| WRONG)
 }
 
+/// How exactly a point in time is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// `2026-11-22T05:45:00Z`, as in a log.
+    Seconds,
+    /// `2026-11-22T05:45:00.5Z`: nanoseconds without the zeros at the end, as in a state's `created`.
+    Nanos,
+}
+
+/// Writes a point in time by RFC 3339, in UTC. Times before 1970 count as 1970.
+pub fn rfc3339(time: SystemTime, precision: Precision) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / DAY, since.as_secs() % DAY);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let mut text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    if precision == Precision::Nanos && since.subsec_nanos() > 0 {
+        let nanos = format!(".{:09}", since.subsec_nanos());
+        text.push_str(nanos.trim_end_matches('0'));
+    }
+    text.push('Z');
+    text
+}
+
+/// Year, month and day (both from 1) of a day counted from 1970-01-01.
+fn date(days: u64) -> (u64, u64, u64) {
+    /// Days before each month of a year that begins in March, so that the leap day is its last.
+    const BEFORE: [u64; 12] = [0, 31, 61, 92, 122, 153, 184, 214, 245, 275, 306, 337];
+    const YEARS_400: u64 = 146_097;
+    const YEARS_100: u64 = 36_524;
+    const YEARS_4: u64 = 1_461;
+    // 1970-01-01 is day 719468 from 0000-03-01.
+    let days = days + 719_468;
+    let (cycles, days) = (days / YEARS_400, days % YEARS_400);
+    // The last day of 400 years would be the first of a fifth century, and of 4 years a fifth year.
+    let centuries = (days / YEARS_100).min(3);
+    let days = days - centuries * YEARS_100;
+    let (fours, days) = (days / YEARS_4, days % YEARS_4);
+    let years = (days / 365).min(3);
+    let day_of_year = days - years * 365;
+    let month = BEFORE.partition_point(|before| *before <= day_of_year) as u64 - 1;
+    let day = day_of_year - BEFORE[month as usize] + 1;
+    let year = cycles * 400 + centuries * 100 + fours * 4 + years;
+    if month < 10 {
+        (year, month + 3, day)
+    } else {
+        (year + 1, month - 9, day)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +223,51 @@ mod tests {
         for (text, want) in cases {
             let want = want.map(Duration::from_millis);
             assert_eq!(duration(text).ok(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_date_does() {
+        let cases: &[(u64, u32, &str)] = &[
+            (0, 0, "1970-01-01T00:00:00Z"),
+            (951_782_399, 0, "2000-02-28T23:59:59Z"),
+            (951_782_400, 0, "2000-02-29T00:00:00Z"),
+            (951_868_800, 0, "2000-03-01T00:00:00Z"),
+            (1_709_164_800, 0, "2024-02-29T00:00:00Z"),
+            (1_735_689_599, 0, "2024-12-31T23:59:59Z"),
+            (1_735_689_600, 0, "2025-01-01T00:00:00Z"),
+            (1_795_326_300, 500_000_000, "2026-11-22T05:45:00.5Z"),
+            (1_795_326_300, 1, "2026-11-22T05:45:00.000000001Z"),
+            (4_107_542_400, 0, "2100-03-01T00:00:00Z"),
+            (253_402_300_799, 0, "9999-12-31T23:59:59Z"),
+        ];
+        for (secs, nanos, want) in cases {
+            let time = UNIX_EPOCH + Duration::new(*secs, *nanos);
+            assert_eq!(rfc3339(time, Precision::Nanos), *want, "{secs}");
+        }
+        let time = UNIX_EPOCH + Duration::new(1_795_326_300, 7);
+        assert_eq!(rfc3339(time, Precision::Seconds), "2026-11-22T05:45:00Z");
+    }
+
+    #[test]
+    fn every_day_of_eight_centuries_follows_the_one_before() {
+        let (mut year, mut month, mut day) = (1970, 1, 1);
+        for days in 0..292_194 {
+            assert_eq!(date(days), (year, month, day), "day {days}");
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let length = match month {
+                2 if leap => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > length {
+                (month, day) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
         }
     }
 }
