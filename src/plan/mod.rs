@@ -19,6 +19,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod process;
 pub mod rootfs;
+pub mod seccomp;
 pub mod settings;
 mod step;
 mod text;

@@ -18,6 +18,7 @@ pub mod mount;
 pub mod net;
 pub mod path;
 pub mod proc;
+pub mod seccomp;
 pub mod tty;
 
 /// The result of one system call.
