@@ -78,6 +78,12 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// An image could not be found, read or made.
+    #[error(transparent)]
+    Image(#[from] crate::image::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
     /// Writing to the terminal failed.
     #[error("write to the terminal")]
     Terminal(#[source] io::Error),

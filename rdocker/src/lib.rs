@@ -6,14 +6,18 @@
 //!
 //! - [`cli`]: one file per verb: its help, its arguments, and the few lines that call the library.
 //! - [`ui`]: the only writer to a terminal: lines, tables, `--format` templates.
+//! - [`container`]: what a container is: request, OCI spec, record on disk, life cycle.
 //! - [`image`]: references, registries, layers, and every verb that works on images.
 //! - [`store`]: records on disk, locks, content by digest; knows no containers and no images.
+//! - [`volume`]: named and anonymous volumes.
 //! - [`host`]: where things live on this machine and what its configuration file says.
 //! - [`error`]: what can go wrong, with the exit code and the hint that belong to it.
 
 pub mod cli;
+pub mod container;
 pub mod error;
 pub mod host;
 pub mod image;
 pub mod store;
 pub mod ui;
+pub mod volume;

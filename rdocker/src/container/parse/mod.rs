@@ -1,0 +1,5 @@
+//! Values of `docker run` flags: text to types, in Docker's grammar and with Docker's complaints.
+
+pub mod mount;
+pub mod port;
+pub mod value;
