@@ -330,194 +330,196 @@ mod tests {
         }
     }
 
+    /// line, what the verb's fields contain
+    const UNDERSTOOD: &[(&[&str], &[&str])] = &[
+        // containerd's shim through go-runc
+        (
+            &[
+                "--root",
+                "/r",
+                "--log",
+                "/l",
+                "--log-format",
+                "json",
+                "create",
+                "--bundle",
+                "/b",
+                "--pid-file",
+                "/p",
+                "--console-socket",
+                "/s",
+                "--no-pivot",
+                "--no-new-keyring",
+                "c",
+            ],
+            &[
+                "Create(",
+                "bundle: \"/b\"",
+                "pid_file: Some(\"/p\")",
+                "console_socket: Some(\"/s\")",
+                "no_pivot: true",
+                "no_new_keyring: true",
+                "id: \"c\"",
+            ],
+        ),
+        (
+            &[
+                "exec",
+                "--process",
+                "/x",
+                "--detach",
+                "--pid-file",
+                "/p",
+                "c",
+            ],
+            &[
+                "Exec(",
+                "process: Some(\"/x\")",
+                "detach: true",
+                "command: []",
+            ],
+        ),
+        (
+            &[
+                "restore",
+                "--image-path",
+                "/i",
+                "-no-subreaper",
+                "--bundle",
+                "/b",
+                "c",
+            ],
+            &["Restore(", "no_subreaper: true"],
+        ),
+        (
+            &["update", "--resources=-", "c"],
+            &["Update(", "resources: Some(\"-\")"],
+        ),
+        (&["ps", "--format", "json", "c"], &["Ps(", "format: Json"]),
+        (
+            &["kill", "--all", "c", "9"],
+            &["Kill(", "all: true", "signal: \"9\""],
+        ),
+        (&["delete", "--force", "c"], &["Delete(", "force: true"]),
+        (
+            &["events", "--interval=5s", "--stats", "c"],
+            &["interval: 5s", "stats: true"],
+        ),
+        (
+            &[
+                "checkpoint",
+                "--image-path",
+                "/i",
+                "--leave-running",
+                "--empty-ns",
+                "network",
+                "c",
+            ],
+            &[
+                "leave_running: true",
+                "empty_ns: [\"network\"]",
+                "status_fd: -1",
+            ],
+        ),
+        // CRI-O, conmon, buildkit
+        (&["kill", "c", "TERM"], &["signal: \"TERM\""]),
+        (&["kill", "-a", "c", "15"], &["all: true"]),
+        (
+            &["update", "--resources", "-", "c"],
+            &["resources: Some(\"-\")"],
+        ),
+        (
+            &["run", "--bundle", "/b", "--keep", "c"],
+            &["Run(", "keep: true", "detach: false"],
+        ),
+        (&["start", "c"], &["Start(", "id: \"c\""]),
+        (&["features"], &["Features"]),
+        // people
+        (
+            &["create", "c", "--bundle", "/b"],
+            &["bundle: \"/b\"", "id: \"c\""],
+        ),
+        (
+            &["create", "c"],
+            &["bundle: \".\"", "preserve_fds: 0", "pid_file: None"],
+        ),
+        (&["create", "--pid-file", "", "c"], &["pid_file: None"]),
+        (
+            &["create", "-b", "/a", "-b", "/b", "c"],
+            &["bundle: \"/b\""],
+        ),
+        (&["exec", "-it=false", "c"], &["defined: -it"]),
+        (
+            &["exec", "-td", "c", "ls", "-l", "--detach"],
+            &[
+                "tty: true",
+                "detach: true",
+                "command: [\"ls\", \"-l\", \"--detach\"]",
+            ],
+        ),
+        (
+            &["exec", "c", "--", "ls", "--"],
+            &["command: [\"ls\", \"--\"]"],
+        ),
+        (
+            &["exec", "-e", "A=1,B", "-e", "C=", "c", "x"],
+            &["env: [\"A=1,B\", \"C=\"]"],
+        ),
+        (
+            &["exec", "--no-new-privs", "c", "x"],
+            &["no_new_privs: Some(true)"],
+        ),
+        (
+            &["exec", "--no-new-privs=false", "c", "x"],
+            &["no_new_privs: Some(false)"],
+        ),
+        (
+            &["exec", "c", "x"],
+            &["no_new_privs: None", "additional_gids: []"],
+        ),
+        (
+            &["exec", "-g", "1", "-g", "2", "c", "x"],
+            &["additional_gids: [1, 2]"],
+        ),
+        (
+            &["ps", "c", "-o", "pid"],
+            &["format: Table", "ps: [\"-o\", \"pid\"]"],
+        ),
+        (
+            &[
+                "update",
+                "--cpu-quota",
+                "-1",
+                "--memory",
+                "64M",
+                "--memory-swap=-1",
+                "c",
+            ],
+            &[
+                "cpu_quota: Some(-1)",
+                "memory: Some(67108864)",
+                "memory_swap: Some(-1)",
+            ],
+        ),
+        (
+            &["list", "-f", "json", "-q"],
+            &["format: Json", "quiet: true"],
+        ),
+        (&["plan"], &["bundle: \".\""]),
+        (
+            &["plan", "/b", "--format=json"],
+            &["bundle: \"/b\"", "format: Json"],
+        ),
+        (
+            &["mounts", "add", "c", "f"],
+            &["action: Add", "id: \"c\"", "file: \"f\""],
+        ),
+        (&["spec", "--rootless"], &["rootless: true"]),
+    ];
+
     #[test]
     fn what_runc_s_callers_send_is_understood() {
-        let cases: &[(&[&str], &[&str])] = &[
-            // containerd's shim through go-runc
-            (
-                &[
-                    "--root",
-                    "/r",
-                    "--log",
-                    "/l",
-                    "--log-format",
-                    "json",
-                    "create",
-                    "--bundle",
-                    "/b",
-                    "--pid-file",
-                    "/p",
-                    "--console-socket",
-                    "/s",
-                    "--no-pivot",
-                    "--no-new-keyring",
-                    "c",
-                ],
-                &[
-                    "Create(",
-                    "bundle: \"/b\"",
-                    "pid_file: Some(\"/p\")",
-                    "console_socket: Some(\"/s\")",
-                    "no_pivot: true",
-                    "no_new_keyring: true",
-                    "id: \"c\"",
-                ],
-            ),
-            (
-                &[
-                    "exec",
-                    "--process",
-                    "/x",
-                    "--detach",
-                    "--pid-file",
-                    "/p",
-                    "c",
-                ],
-                &[
-                    "Exec(",
-                    "process: Some(\"/x\")",
-                    "detach: true",
-                    "command: []",
-                ],
-            ),
-            (
-                &[
-                    "restore",
-                    "--image-path",
-                    "/i",
-                    "-no-subreaper",
-                    "--bundle",
-                    "/b",
-                    "c",
-                ],
-                &["Restore(", "no_subreaper: true"],
-            ),
-            (
-                &["update", "--resources=-", "c"],
-                &["Update(", "resources: Some(\"-\")"],
-            ),
-            (&["ps", "--format", "json", "c"], &["Ps(", "format: Json"]),
-            (
-                &["kill", "--all", "c", "9"],
-                &["Kill(", "all: true", "signal: \"9\""],
-            ),
-            (&["delete", "--force", "c"], &["Delete(", "force: true"]),
-            (
-                &["events", "--interval=5s", "--stats", "c"],
-                &["interval: 5s", "stats: true"],
-            ),
-            (
-                &[
-                    "checkpoint",
-                    "--image-path",
-                    "/i",
-                    "--leave-running",
-                    "--empty-ns",
-                    "network",
-                    "c",
-                ],
-                &[
-                    "leave_running: true",
-                    "empty_ns: [\"network\"]",
-                    "status_fd: -1",
-                ],
-            ),
-            // CRI-O, conmon, buildkit
-            (&["kill", "c", "TERM"], &["signal: \"TERM\""]),
-            (&["kill", "-a", "c", "15"], &["all: true"]),
-            (
-                &["update", "--resources", "-", "c"],
-                &["resources: Some(\"-\")"],
-            ),
-            (
-                &["run", "--bundle", "/b", "--keep", "c"],
-                &["Run(", "keep: true", "detach: false"],
-            ),
-            (&["start", "c"], &["Start(", "id: \"c\""]),
-            (&["features"], &["Features"]),
-            // people
-            (
-                &["create", "c", "--bundle", "/b"],
-                &["bundle: \"/b\"", "id: \"c\""],
-            ),
-            (
-                &["create", "c"],
-                &["bundle: \".\"", "preserve_fds: 0", "pid_file: None"],
-            ),
-            (&["create", "--pid-file", "", "c"], &["pid_file: None"]),
-            (
-                &["create", "-b", "/a", "-b", "/b", "c"],
-                &["bundle: \"/b\""],
-            ),
-            (&["exec", "-it=false", "c"], &["defined: -it"]),
-            (
-                &["exec", "-td", "c", "ls", "-l", "--detach"],
-                &[
-                    "tty: true",
-                    "detach: true",
-                    "command: [\"ls\", \"-l\", \"--detach\"]",
-                ],
-            ),
-            (
-                &["exec", "c", "--", "ls", "--"],
-                &["command: [\"ls\", \"--\"]"],
-            ),
-            (
-                &["exec", "-e", "A=1,B", "-e", "C=", "c", "x"],
-                &["env: [\"A=1,B\", \"C=\"]"],
-            ),
-            (
-                &["exec", "--no-new-privs", "c", "x"],
-                &["no_new_privs: Some(true)"],
-            ),
-            (
-                &["exec", "--no-new-privs=false", "c", "x"],
-                &["no_new_privs: Some(false)"],
-            ),
-            (
-                &["exec", "c", "x"],
-                &["no_new_privs: None", "additional_gids: []"],
-            ),
-            (
-                &["exec", "-g", "1", "-g", "2", "c", "x"],
-                &["additional_gids: [1, 2]"],
-            ),
-            (
-                &["ps", "c", "-o", "pid"],
-                &["format: Table", "ps: [\"-o\", \"pid\"]"],
-            ),
-            (
-                &[
-                    "update",
-                    "--cpu-quota",
-                    "-1",
-                    "--memory",
-                    "64M",
-                    "--memory-swap=-1",
-                    "c",
-                ],
-                &[
-                    "cpu_quota: Some(-1)",
-                    "memory: Some(67108864)",
-                    "memory_swap: Some(-1)",
-                ],
-            ),
-            (
-                &["list", "-f", "json", "-q"],
-                &["format: Json", "quiet: true"],
-            ),
-            (&["plan"], &["bundle: \".\""]),
-            (
-                &["plan", "/b", "--format=json"],
-                &["bundle: \"/b\"", "format: Json"],
-            ),
-            (
-                &["mounts", "add", "c", "f"],
-                &["action: Add", "id: \"c\"", "file: \"f\""],
-            ),
-            (&["spec", "--rootless"], &["rootless: true"]),
-        ];
-        for (line, wants) in cases {
+        for (line, wants) in UNDERSTOOD {
             let got = outcome(line);
             for want in *wants {
                 assert!(got.contains(want), "{line:?}: {want:?} is not in {got}");
@@ -525,109 +527,111 @@ mod tests {
         }
     }
 
+    /// line, outcome
+    const WRONG: &[(&[&str], &str)] = &[
+        (&["bogus"], "3: No help topic for 'bogus'"),
+        (&["help", "bogus"], "3: No help topic for 'bogus'"),
+        (
+            &["--bogus"],
+            "(usage) 1: flag provided but not defined: -bogus",
+        ),
+        (&["--root"], "(usage) 1: flag needs an argument: -root"),
+        (
+            &["--log-format", "xml", "list"],
+            "(usage) 1: invalid log-format: xml",
+        ),
+        (
+            &["--debug=maybe", "list"],
+            "(usage) 1: invalid boolean value \"maybe\" for -debug: parse error",
+        ),
+        (
+            &["--rootless=perhaps", "list"],
+            "(usage) 1: invalid value \"perhaps\" for flag -rootless: true, false and auto exist",
+        ),
+        (
+            &["state"],
+            "(usage) 1: keel: \"state\" requires exactly 1 argument(s)",
+        ),
+        (
+            &["state", "a", "b"],
+            "(usage) 1: keel: \"state\" requires exactly 1 argument(s)",
+        ),
+        (
+            &["kill"],
+            "(usage) 1: keel: \"kill\" requires a minimum of 1 argument(s)",
+        ),
+        (
+            &["kill", "a", "b", "c"],
+            "(usage) 1: keel: \"kill\" requires a maximum of 2 argument(s)",
+        ),
+        (
+            &["exec"],
+            "(usage) 1: keel: \"exec\" requires a minimum of 1 argument(s)",
+        ),
+        (
+            &["list", "x"],
+            "(usage) 1: keel: \"list\" requires exactly 0 argument(s)",
+        ),
+        (
+            &["state", "--x", "c"],
+            "(usage) 1: flag provided but not defined: -x",
+        ),
+        (
+            &["restore", "--lsm-mount-context"],
+            "(usage) 1: flag needs an argument: -lsm-mount-context",
+        ),
+        (
+            &["create", "--preserve-fds", "x", "c"],
+            "(usage) 1: invalid value \"x\" for flag -preserve-fds: invalid digit found in string",
+        ),
+        (
+            &["create", "--preserve-fds=-1", "c"],
+            "(usage) 1: invalid value \"-1\" for flag -preserve-fds: -1 is not in 0..=4294967295",
+        ),
+        (
+            &["list", "-f", "xml"],
+            "(usage) 1: invalid value \"xml\" for flag -format: invalid format option: table and json exist",
+        ),
+        (
+            &["events", "--interval", "5", "c"],
+            "(usage) 1: invalid value \"5\" for flag -interval: a duration is wanted, such as 5s, 300ms or 1m30s",
+        ),
+        (
+            &["mounts", "move", "c", "f"],
+            "(usage) 1: invalid value \"move\" for <ACTION>: add and remove exist",
+        ),
+        (&["state", ""], "1: container id cannot be empty"),
+        (&["exec", "", "x"], "255: container id cannot be empty"),
+        (
+            &["state", ".."],
+            "1: invalid container ID format: \"..\": letters, digits, _ + - . make an id",
+        ),
+        (
+            &["create", "a/b"],
+            "1: invalid container ID format: \"a/b\": letters, digits, _ + - . make an id",
+        ),
+        (
+            &["create", "a\nb"],
+            "1: invalid container ID format: \"a\\nb\": letters, digits, _ + - . make an id",
+        ),
+        (
+            &["create", "é"],
+            "1: invalid container ID format: \"é\": letters, digits, _ + - . make an id",
+        ),
+        (
+            &["mounts", "add", "a/b", "f"],
+            "1: invalid container ID format: \"a/b\": letters, digits, _ + - . make an id",
+        ),
+    ];
+
     #[test]
     fn a_wrong_line_is_answered_in_runc_s_words() {
         let long = "a".repeat(256);
-        let cases: &[(&[&str], &str)] = &[
-            (&["bogus"], "3: No help topic for 'bogus'"),
-            (&["help", "bogus"], "3: No help topic for 'bogus'"),
-            (
-                &["--bogus"],
-                "(usage) 1: flag provided but not defined: -bogus",
-            ),
-            (&["--root"], "(usage) 1: flag needs an argument: -root"),
-            (
-                &["--log-format", "xml", "list"],
-                "(usage) 1: invalid log-format: xml",
-            ),
-            (
-                &["--debug=maybe", "list"],
-                "(usage) 1: invalid boolean value \"maybe\" for -debug: parse error",
-            ),
-            (
-                &["--rootless=perhaps", "list"],
-                "(usage) 1: invalid value \"perhaps\" for flag -rootless: true, false and auto exist",
-            ),
-            (
-                &["state"],
-                "(usage) 1: keel: \"state\" requires exactly 1 argument(s)",
-            ),
-            (
-                &["state", "a", "b"],
-                "(usage) 1: keel: \"state\" requires exactly 1 argument(s)",
-            ),
-            (
-                &["kill"],
-                "(usage) 1: keel: \"kill\" requires a minimum of 1 argument(s)",
-            ),
-            (
-                &["kill", "a", "b", "c"],
-                "(usage) 1: keel: \"kill\" requires a maximum of 2 argument(s)",
-            ),
-            (
-                &["exec"],
-                "(usage) 1: keel: \"exec\" requires a minimum of 1 argument(s)",
-            ),
-            (
-                &["list", "x"],
-                "(usage) 1: keel: \"list\" requires exactly 0 argument(s)",
-            ),
-            (
-                &["state", "--x", "c"],
-                "(usage) 1: flag provided but not defined: -x",
-            ),
-            (
-                &["restore", "--lsm-mount-context"],
-                "(usage) 1: flag needs an argument: -lsm-mount-context",
-            ),
-            (
-                &["create", "--preserve-fds", "x", "c"],
-                "(usage) 1: invalid value \"x\" for flag -preserve-fds: invalid digit found in string",
-            ),
-            (
-                &["create", "--preserve-fds=-1", "c"],
-                "(usage) 1: invalid value \"-1\" for flag -preserve-fds: -1 is not in 0..=4294967295",
-            ),
-            (
-                &["list", "-f", "xml"],
-                "(usage) 1: invalid value \"xml\" for flag -format: invalid format option: table and json exist",
-            ),
-            (
-                &["events", "--interval", "5", "c"],
-                "(usage) 1: invalid value \"5\" for flag -interval: a duration is wanted, such as 5s, 300ms or 1m30s",
-            ),
-            (
-                &["mounts", "move", "c", "f"],
-                "(usage) 1: invalid value \"move\" for <ACTION>: add and remove exist",
-            ),
-            (&["state", ""], "1: container id cannot be empty"),
-            (&["exec", "", "x"], "255: container id cannot be empty"),
-            (
-                &["state", ".."],
-                "1: invalid container ID format: \"..\": letters, digits, _ + - . make an id",
-            ),
-            (
-                &["create", "a/b"],
-                "1: invalid container ID format: \"a/b\": letters, digits, _ + - . make an id",
-            ),
-            (
-                &["create", "a\nb"],
-                "1: invalid container ID format: \"a\\nb\": letters, digits, _ + - . make an id",
-            ),
-            (
-                &["create", "é"],
-                "1: invalid container ID format: \"é\": letters, digits, _ + - . make an id",
-            ),
-            (
-                &["create", &long],
-                "1: invalid container ID format: 256 characters, and 255 are the most",
-            ),
-            (
-                &["mounts", "add", "a/b", "f"],
-                "1: invalid container ID format: \"a/b\": letters, digits, _ + - . make an id",
-            ),
-        ];
-        for (line, want) in cases {
+        assert_eq!(
+            outcome(&["create", &long]),
+            "1: invalid container ID format: 256 characters, and 255 are the most"
+        );
+        for (line, want) in WRONG {
             assert_eq!(outcome(line), *want, "{line:?}");
         }
     }
