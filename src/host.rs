@@ -5,10 +5,12 @@
 
 use std::cell::OnceCell;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use crate::error::{Error, Result};
 use crate::sys;
 
 /// How the host's cgroups are mounted.
@@ -35,6 +37,7 @@ pub struct Host {
     selinux: OnceCell<bool>,
     kernel: OnceCell<(u32, u32)>,
     last_capability: OnceCell<u32>,
+    namespaces: OnceCell<Vec<String>>,
 }
 
 impl Host {
@@ -126,6 +129,29 @@ impl Host {
         })
     }
 
+    /// Whether the kernel has namespaces of this kind, named as in `/proc/PID/ns`: `mnt`, `net`.
+    pub fn has_namespaces(&self, kind: &str) -> bool {
+        let all = self.namespaces.get_or_init(|| {
+            let dir = fs::read_dir("/proc/self/ns").into_iter().flatten();
+            dir.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .collect()
+        });
+        all.iter().any(|known| known == kind)
+    }
+
+    /// Whether `path` leads to the namespace of this kind that the runtime itself is in.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if one of the two cannot be looked at.
+    pub fn is_own_namespace(&self, kind: &str, path: &Path) -> Result<bool> {
+        let look = |path: &Path| {
+            fs::metadata(path)
+                .map(|meta| (meta.dev(), meta.ino()))
+                .map_err(|errno| Error::host("stat", path.display(), errno))
+        };
+        Ok(look(Path::new("/proc/self/ns").join(kind).as_path())? == look(path)?)
+    }
+
     /// Major and minor number of the running kernel.
     pub fn kernel(&self) -> (u32, u32) {
         *self.kernel.get_or_init(|| {
@@ -164,6 +190,7 @@ pub struct Facts {
     pub selinux: bool,
     pub kernel: (u32, u32),
     pub last_capability: u32,
+    pub namespaces: Vec<String>,
 }
 
 #[cfg(test)]
@@ -180,6 +207,9 @@ impl Default for Facts {
             selinux: false,
             kernel: (6, 18),
             last_capability: 40,
+            namespaces: ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
+                .map(String::from)
+                .into(),
         }
     }
 }
@@ -198,6 +228,7 @@ impl Host {
             selinux: facts.selinux.into(),
             kernel: facts.kernel.into(),
             last_capability: facts.last_capability.into(),
+            namespaces: facts.namespaces.into(),
         }
     }
 }
@@ -228,6 +259,10 @@ mod tests {
         assert_eq!(host.euid(), nix::unistd::geteuid().as_raw());
         assert!(host.kernel() >= (4, 0), "{:?}", host.kernel());
         assert!(host.last_capability() >= 37);
+        assert!(host.has_namespaces("mnt") && !host.has_namespaces("mount"));
+        let own = Path::new("/proc/thread-self/ns/net");
+        assert!(host.is_own_namespace("net", own).unwrap());
+        assert!(!host.is_own_namespace("uts", own).unwrap());
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|l| l.starts_with("CapEff:")).unwrap();
         let effective = u64::from_str_radix(line[7..].trim(), 16).unwrap();

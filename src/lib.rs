@@ -1,24 +1,26 @@
-//! keel's modules, one sentence each. A module uses only modules listed below it.
+//! keel's modules, one sentence each. A module uses only modules listed below it, verbs do not use
+//! each other (except run, which is create and start), and the child sees the plan's types and `sys`
+//! alone. `import_rule` below checks this.
 
-pub mod cli;
+pub mod cli; // the command line, as runc's callers write it
 
-pub mod checkpoint;
-pub mod events;
-pub mod exec;
-pub mod mounts;
-pub mod pause;
-pub mod ps;
-pub mod spec_cmd;
-pub mod update;
+// The verbs, one file each.
+pub mod checkpoint; // processes to files and back
+pub mod events; // statistics, out-of-memory notices
+pub mod exec; // one more process in a container
+pub mod features; // what this keel can do
+pub mod mounts; // mounts of a running container
+pub mod pause; // freeze and thaw
+pub mod ps; // the processes of a container
+pub mod spec_cmd; // a config.json to start from
+pub mod update; // limits of a running container
 
-pub mod features;
-
-pub mod bundle;
-pub mod cgroups;
-pub mod host;
-pub mod log;
-pub mod units;
-
-pub mod error;
-pub mod plan;
-pub mod sys;
+pub mod validate; // the rules between the values of config.json, and with the host
+pub mod plan; // what will be done, decided before anything is done
+pub mod cgroups; // the container's cgroups on v1, hybrid and v2
+pub mod bundle; // a bundle's directory and its config.json, decoded
+pub mod host; // facts about the host, read once
+pub mod log; // --log, --log-format, --debug
+pub mod units; // sizes, durations and times as people write them
+pub mod error; // why a command failed, in the words that callers match
+pub mod sys; // the system calls: all of keel's unsafe

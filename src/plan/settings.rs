@@ -62,7 +62,7 @@ impl Settings {
 ///
 /// Man page: sysctl.d(5): if the first separator is a slash, dots belong to the names; else dots and
 /// slashes trade places.
-fn sysctl_path(key: &str) -> String {
+pub fn sysctl_path(key: &str) -> String {
     let dots_separate = key
         .find(['.', '/'])
         .is_some_and(|at| key.as_bytes()[at] == b'.');
