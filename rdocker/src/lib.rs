@@ -10,6 +10,7 @@
 //! - [`image`]: references, registries, layers, and every verb that works on images.
 //! - [`store`]: records on disk, locks, content by digest; knows no containers and no images.
 //! - [`volume`]: named and anonymous volumes.
+//! - [`seccomp`]: which system calls a container may make: the default profile and the user's.
 //! - [`host`]: where things live on this machine and what its configuration file says.
 //! - [`error`]: what can go wrong, with the exit code and the hint that belong to it.
 
@@ -18,6 +19,7 @@ pub mod container;
 pub mod error;
 pub mod host;
 pub mod image;
+pub mod seccomp;
 pub mod store;
 pub mod ui;
 pub mod volume;
