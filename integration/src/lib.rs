@@ -1,1 +1,48 @@
 //! Drives an OCI runtime binary as its callers do; see the tests beside this crate.
+//!
+//! - [`Runtime`]: the binary under test, with a root directory, scratch directory and namespaces of
+//!   its own; when it is dropped, the host must look as it did before ([`HostSnapshot`]).
+//! - [`Bundle`]: a busybox root file system and a `config.json` to be changed by the test.
+//! - [`Call`]: one command line of the runtime; [`Running`] while it runs, [`Run`] when it is over.
+//! - [`Container`]: a created container whose first process is a child of the test.
+//! - [`ConsoleSocket`], [`PidfdSocket`], [`Terminal`]: the peers of `--console-socket` and friends.
+//! - [`proc`]: what `/proc` says about a process. [`sys`]: the only unsafe code.
+//!
+//! `KEEL_UNDER_TEST=/usr/sbin/runc` runs the same tests against runc. Expectations that runc rightly
+//! fails are marked with [`Runtime::differs`]. `KEEL_WITHOUT=openat2,clone3` makes these system calls
+//! fail with `ENOSYS`, as on an older kernel.
+
+mod bundle;
+mod call;
+mod container;
+mod host;
+pub mod proc;
+mod runtime;
+pub mod sys;
+mod terminal;
+
+pub use bundle::Bundle;
+pub use call::{Call, Run, Running};
+pub use container::Container;
+pub use host::HostSnapshot;
+pub use runtime::{Kind, Runtime};
+pub use terminal::{ConsoleSocket, PidfdSocket, Terminal};
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test calls it stuck.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Polls `condition` until it holds.
+///
+/// # Panics
+/// If it does not hold within [`PATIENCE`]; `what` says what was waited for.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "gave up waiting for {what}");
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}

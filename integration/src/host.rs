@@ -1,0 +1,199 @@
+//! Isolation of a test from the machine, and the comparison of the host before and after.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::proc;
+
+/// Gives the calling thread mount, network, uts and ipc namespaces of its own.
+///
+/// To a runtime started from this thread they are the host's: whatever it leaves behind is seen by
+/// [`HostSnapshot`], other tests are not, and a bug in it cannot harm the machine.
+///
+/// # Panics
+/// If the test does not run as root.
+pub fn isolate() {
+    let flags = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC;
+    unshare(flags).expect("these tests need root");
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .expect("the mounts of a new mount namespace can be made private");
+}
+
+/// All that a container may leave behind on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSnapshot {
+    cgroups: BTreeSet<String>,
+    mounts: BTreeSet<String>,
+    processes: BTreeSet<String>,
+    interfaces: BTreeSet<String>,
+    files: BTreeSet<String>,
+    keyrings: BTreeSet<String>,
+    settings: BTreeSet<String>,
+}
+
+/// Where a test leaves its traces.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// A word that is part of every id, cgroup path and directory of the test.
+    pub token: &'a str,
+    /// The runtime's root directory.
+    pub root: &'a Path,
+}
+
+impl HostSnapshot {
+    /// Looks at everything in `scope`, and at all of the calling thread's namespaces.
+    pub fn take(scope: Scope<'_>) -> Self {
+        let mut cgroups = BTreeSet::new();
+        find_cgroups(Path::new("/sys/fs/cgroup"), scope.token, &mut cgroups);
+        let mut files = BTreeSet::new();
+        find_files(scope.root, &mut files);
+        Self {
+            cgroups,
+            mounts: lines("/proc/thread-self/mountinfo"),
+            processes: processes(scope.token),
+            interfaces: interfaces(),
+            files,
+            keyrings: keyrings(scope.token),
+            settings: settings(),
+        }
+    }
+
+    /// What is there now but was not before (`+`), and the reverse (`-`).
+    pub fn changes(&self, after: &Self) -> Vec<String> {
+        let pairs = [
+            ("cgroup", &self.cgroups, &after.cgroups),
+            ("mount", &self.mounts, &after.mounts),
+            ("process", &self.processes, &after.processes),
+            ("interface", &self.interfaces, &after.interfaces),
+            ("file", &self.files, &after.files),
+            ("keyring", &self.keyrings, &after.keyrings),
+            ("setting", &self.settings, &after.settings),
+        ];
+        let mut changes = Vec::new();
+        for (kind, before, now) in pairs {
+            changes.extend(now.difference(before).map(|it| format!("+{kind} {it}")));
+            changes.extend(before.difference(now).map(|it| format!("-{kind} {it}")));
+        }
+        changes
+    }
+
+    /// Like [`Self::changes`] against the host of now, but gives the kernel time to finish: keys and
+    /// network namespaces die later than their last process.
+    pub fn changes_after_settling(&self, scope: Scope<'_>) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            let changes = self.changes(&Self::take(scope));
+            if changes.is_empty() || start.elapsed() > Duration::from_secs(3) {
+                return changes;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn lines(path: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(path).expect("proc is readable");
+    text.lines().map(String::from).collect()
+}
+
+fn find_cgroups(dir: &Path, token: &str, found: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let path = entry.path();
+        if path.to_string_lossy().contains(token) {
+            found.insert(path.display().to_string());
+        }
+        find_cgroups(&path, token, found);
+    }
+}
+
+fn find_files(dir: &Path, found: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        found.insert(entry.path().display().to_string());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            find_files(&entry.path(), found);
+        }
+    }
+}
+
+/// Processes with the token in a command line, environment, cgroup, root or working directory.
+/// The runtime is started with the token in its environment, so its children have it until exec.
+fn processes(token: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc").expect("proc is mounted").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(pid) = name.parse::<i32>() else {
+            continue;
+        };
+        if pid.unsigned_abs() != std::process::id()
+            && proc::is_alive(pid)
+            && mentions(&entry.path(), token)
+        {
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            found.insert(format!("{pid} {command}"));
+        }
+    }
+    found
+}
+
+fn mentions(process: &Path, token: &str) -> bool {
+    let in_file = |name: &str| {
+        let bytes = fs::read(process.join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).contains(token)
+    };
+    let in_link = |name: &str| {
+        fs::read_link(process.join(name)).is_ok_and(|to| to.to_string_lossy().contains(token))
+    };
+    ["cmdline", "cgroup", "environ"].into_iter().any(in_file)
+        || ["root", "cwd"].into_iter().any(in_link)
+}
+
+fn interfaces() -> BTreeSet<String> {
+    lines("/proc/thread-self/net/dev")
+        .iter()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name.trim().to_string())
+        .collect()
+}
+
+fn keyrings(token: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string("/proc/keys").unwrap_or_default();
+    text.lines()
+        .filter(|line| line.contains(token))
+        .map(String::from)
+        .collect()
+}
+
+/// Settings of the host that a container's config.json also has.
+fn settings() -> BTreeSet<String> {
+    [
+        "kernel/hostname",
+        "kernel/domainname",
+        "kernel/core_pattern",
+        "kernel/shmmni",
+    ]
+    .into_iter()
+    .map(|name| {
+        let value = fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+        format!("{name} = {}", value.trim_end())
+    })
+    .collect()
+}

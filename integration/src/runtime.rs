@@ -1,0 +1,276 @@
+//! The binary under test, and what belongs to one test: directories, ids, namespaces.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::sys::prctl::set_child_subreaper;
+use tempfile::TempDir;
+
+use crate::host::{Scope, isolate};
+use crate::{Bundle, Call, Container, HostSnapshot};
+
+/// Whose program the runtime under test is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Ours: every expectation holds.
+    Keel,
+    /// runc, the reference: see [`Runtime::differs`].
+    Runc,
+}
+
+/// The runtime under test, private to one test.
+///
+/// When it is dropped, containers are deleted by force, and the test fails if the host then differs
+/// from before.
+#[derive(Debug)]
+pub struct Runtime {
+    binary: PathBuf,
+    launcher: Vec<String>,
+    kind: Kind,
+    dir: TempDir,
+    token: String,
+    before: HostSnapshot,
+}
+
+static RUNTIMES: AtomicUsize = AtomicUsize::new(0);
+static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Runtime {
+    /// The runtime under test in namespaces of the calling thread's own, with an empty root
+    /// directory. The test process becomes a subreaper, as containerd's shim and conmon are.
+    ///
+    /// # Panics
+    /// Without root rights, or if there is no binary to test.
+    pub fn new() -> Self {
+        isolate();
+        set_child_subreaper(true).expect("a process may become a subreaper");
+        let number = RUNTIMES.fetch_add(1, Ordering::Relaxed);
+        let token = format!("kt{:x}-{number}", std::process::id());
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("{token}-"))
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .expect("the temporary directory is writable");
+        let root = dir.path().join("root");
+        fs::create_dir(&root).expect("the scratch directory is writable");
+        let scope = Scope {
+            token: &token,
+            root: &root,
+        };
+        let before = HostSnapshot::take(scope);
+        let binary = binary_under_test().clone();
+        let kind = kind_of(&binary);
+        let without = std::env::var("KEEL_WITHOUT").unwrap_or_default();
+        let mut this = Self {
+            binary,
+            launcher: Vec::new(),
+            kind,
+            dir,
+            token,
+            before,
+        };
+        if !without.is_empty() {
+            this.take_away(&without);
+        }
+        this
+    }
+
+    /// A runtime on a kernel that lacks these system calls (comma-separated).
+    pub fn without(calls: &str) -> Self {
+        let mut this = Self::new();
+        this.take_away(calls);
+        this
+    }
+
+    fn take_away(&mut self, calls: &str) {
+        let launcher = beside_the_tests("fake-enosys");
+        self.launcher.push(launcher.to_string_lossy().into_owned());
+        self.launcher.push(calls.to_string());
+    }
+
+    /// Whose program is under test.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// True, printed and counted, if runc is under test: it rightly does not meet what follows, and
+    /// `why` says why.
+    pub fn differs(&self, why: &str) -> bool {
+        self.kind == Kind::Runc && skip(&format!("runc differs: {why}"))
+    }
+
+    /// True, printed and counted, if `missing`: this machine cannot show what follows.
+    pub fn host_lacks(&self, what: &str, missing: bool) -> bool {
+        missing && skip(&format!("this host lacks {what}"))
+    }
+
+    /// The file of the binary under test.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// What to execute: the binary, or its launcher first.
+    pub(crate) fn program(&self) -> Vec<&OsStr> {
+        let mut words: Vec<&OsStr> = self.launcher.iter().map(OsStr::new).collect();
+        words.push(self.binary.as_os_str());
+        words
+    }
+
+    /// The word in every name of this test.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A container id of this test's own.
+    pub fn id(&self, name: &str) -> String {
+        format!("{}-{name}", self.token)
+    }
+
+    /// The directory given with `--root`.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    /// A scratch directory, world-accessible, gone after the test.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A new busybox bundle in the scratch directory.
+    pub fn bundle(&self) -> Bundle {
+        Bundle::new(self.dir.path(), &self.token)
+    }
+
+    /// A command line after `--root`.
+    pub fn call<S: AsRef<OsStr>>(&self, args: &[S]) -> Call<'_> {
+        Call::new(self, args)
+    }
+
+    /// `create`, which must succeed; the container's output goes to a file.
+    pub fn create(&self, bundle: &Bundle) -> Container<'_> {
+        Container::create(self, bundle)
+    }
+
+    /// `create` and `start`.
+    pub fn start(&self, bundle: &Bundle) -> Container<'_> {
+        let container = self.create(bundle);
+        container.start();
+        container
+    }
+
+    /// `run` in the foreground.
+    pub fn run(&self, bundle: &Bundle) -> crate::Run {
+        self.call_run(bundle).run()
+    }
+
+    /// The `run` command line of a bundle, to be amended.
+    pub fn call_run(&self, bundle: &Bundle) -> Call<'_> {
+        let path = bundle.save();
+        self.call(&[
+            OsStr::new("run"),
+            OsStr::new("--bundle"),
+            path.as_os_str(),
+            OsStr::new(bundle.id()),
+        ])
+    }
+
+    /// Runs a shell script in the bundle's container and returns what it printed.
+    ///
+    /// # Panics
+    /// If the script does not exit with 0.
+    pub fn sh(&self, bundle: &mut Bundle, script: &str) -> String {
+        bundle.sh(script);
+        self.run(bundle).succeeds().stdout
+    }
+
+    /// What this host has gained or lost since [`Runtime::new`].
+    pub fn changes(&self) -> Vec<String> {
+        self.before.changes_after_settling(Scope {
+            token: &self.token,
+            root: &self.root(),
+        })
+    }
+
+    /// # Panics
+    /// If anything is left over.
+    pub fn assert_clean(&self, after: &str) {
+        let changes = self.changes();
+        assert!(
+            changes.is_empty(),
+            "the host differs after {after}:\n{}",
+            changes.join("\n")
+        );
+    }
+
+    fn delete_everything(&self) {
+        for entry in fs::read_dir(self.root()).into_iter().flatten().flatten() {
+            let id = entry.file_name();
+            let _ = self
+                .call(&[OsStr::new("delete"), OsStr::new("--force"), &id])
+                .run();
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.delete_everything();
+        if !std::thread::panicking() {
+            self.assert_clean("the test");
+        }
+    }
+}
+
+fn skip(why: &str) -> bool {
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    let thread = std::thread::current();
+    let line = format!(
+        "SKIPPED ({count}) {}: {why}\n",
+        thread.name().unwrap_or("?")
+    );
+    // Written directly, not by print!, so that the test framework does not swallow it.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    true
+}
+
+/// `KEEL_UNDER_TEST`, or the keel that was built with these tests.
+fn binary_under_test() -> &'static PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let path = match std::env::var_os("KEEL_UNDER_TEST") {
+            Some(path) => PathBuf::from(path),
+            None => beside_the_tests("keel"),
+        };
+        let advice = "build keel first (cargo build), or set KEEL_UNDER_TEST to a runtime's path";
+        fs::canonicalize(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}; {advice}", path.display()))
+    })
+}
+
+/// A program in the directory above the one of the running test binary (`target/…/debug/deps`).
+fn beside_the_tests(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test binary has a path");
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/…/debug/deps/TEST");
+    profile.join(name)
+}
+
+fn kind_of(binary: &Path) -> Kind {
+    if binary.file_name() == Some(OsStr::new("runc")) {
+        return Kind::Runc;
+    }
+    Kind::Keel
+}

@@ -1,0 +1,202 @@
+//! The system calls that no safe crate in use offers: the only unsafe code of the harness.
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+
+/// The controlling terminal of a new process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Session {
+    /// The session of the test.
+    Inherited,
+    /// A new session whose controlling terminal is the process's stdin.
+    OnStdin,
+}
+
+/// Descriptors below this number are where `fds` of [`spawn`] go; they must fit.
+const FDS_END: RawFd = 64;
+
+/// Starts `command` with `fds` as its descriptors 3, 4, … and nothing else above stderr.
+///
+/// # Errors
+/// What the system says about fork, exec or the descriptors.
+pub fn spawn(command: &mut Command, fds: &[OwnedFd], session: Session) -> io::Result<Child> {
+    let mut high = Vec::new();
+    for fd in fds {
+        // SAFETY: `fd` is open for the whole call; the new descriptor is owned by nobody else.
+        let copy = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FDS_END) })?;
+        // SAFETY: fcntl has just returned this descriptor, and it is wrapped once.
+        high.push(unsafe { OwnedFd::from_raw_fd(copy) });
+    }
+    let sources: Vec<RawFd> = high.iter().map(AsRawFd::as_raw_fd).collect();
+    // SAFETY: the closure makes system calls on integers only: no allocation, no locks.
+    unsafe { command.pre_exec(move || arrange_descriptors(&sources, session)) };
+    command.spawn()
+}
+
+/// Runs in the forked child: puts `sources` at 3, 4, …, marks the rest close-on-exec.
+fn arrange_descriptors(sources: &[RawFd], session: Session) -> io::Result<()> {
+    let mut next = 3;
+    for source in sources {
+        // SAFETY: dup2 on descriptor numbers; whatever `next` was before belongs to this child.
+        check(unsafe { libc::dup2(*source, next) })?;
+        next += 1;
+    }
+    let flags = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
+    // SAFETY: only changes a flag of this child's descriptors.
+    check(unsafe { libc::close_range(next as libc::c_uint, libc::c_uint::MAX, flags) })?;
+    if session == Session::OnStdin {
+        // SAFETY: no memory is involved.
+        check(unsafe { libc::setsid() })?;
+        // SAFETY: TIOCSCTTY takes an integer argument.
+        check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+    }
+    Ok(())
+}
+
+/// A pidfd: poll(2) says it is readable when the process is over. Man page: pidfd_open(2).
+///
+/// # Errors
+/// `ESRCH` if there is no such process.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: two integers go in, a descriptor comes out.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = check(i32::try_from(fd).expect("a descriptor fits an int"))?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Rows and columns of a terminal. Man page: ioctl_tty(2), TIOCGWINSZ.
+///
+/// # Errors
+/// `ENOTTY` if `terminal` is none.
+pub fn window_size(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    // SAFETY: winsize is plain integers, for which zero is a value.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one winsize to the pointer, which lives for the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
+    Ok((size.ws_row, size.ws_col))
+}
+
+/// Sets rows and columns; the foreground process group gets SIGWINCH if they change.
+///
+/// # Errors
+/// `ENOTTY` if `terminal` is none.
+pub fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the kernel reads one winsize from the pointer, which lives for the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
+    Ok(())
+}
+
+/// A process's I/O scheduling class and priority. Man page: ioprio_get(2).
+///
+/// # Errors
+/// `ESRCH` if there is no such process.
+pub fn io_priority(pid: i32) -> io::Result<(i64, i64)> {
+    const WHO_PROCESS: libc::c_int = 1;
+    const CLASS_SHIFT: i64 = 13;
+    // SAFETY: integers only.
+    let value = unsafe { libc::syscall(libc::SYS_ioprio_get, WHO_PROCESS, pid) };
+    if value < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((value >> CLASS_SHIFT, value & ((1 << CLASS_SHIFT) - 1)))
+}
+
+/// A process's scheduling attributes, in the units of sched_setattr(2).
+///
+/// # Errors
+/// `ESRCH` if there is no such process.
+pub fn scheduler(pid: i32) -> io::Result<libc::sched_attr> {
+    // SAFETY: sched_attr is plain integers, for which zero is a value.
+    let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
+    let size = size_of::<libc::sched_attr>();
+    // SAFETY: the kernel writes at most `size` bytes to the structure, which lives for the call.
+    let ret = unsafe { libc::syscall(libc::SYS_sched_getattr, pid, &raw mut attributes, size, 0) };
+    check(i32::try_from(ret).expect("sched_getattr returns zero or -1"))?;
+    Ok(attributes)
+}
+
+/// Makes the system calls with these numbers fail with `ENOSYS` in this process and its children.
+///
+/// Needs CAP_SYS_ADMIN, and so leaves no_new_privs alone. Man page: seccomp(2).
+///
+/// # Errors
+/// What prctl says.
+pub fn refuse_system_calls(numbers: &[libc::c_long]) -> io::Result<()> {
+    let filter = enosys_filter(numbers);
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).expect("a handful of instructions"),
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: the kernel copies the program, which lives for the call, and writes nothing.
+    let ret = unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
+    };
+    check(ret).map(drop)
+}
+
+/// Classic BPF: load the number, compare with each, allow the rest.
+fn enosys_filter(numbers: &[libc::c_long]) -> Vec<libc::sock_filter> {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+    let refusal = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+    // `nr` is the first member of struct seccomp_data.
+    let mut filter = vec![step(LOAD, 0, 0, 0)];
+    for number in numbers {
+        let number = u32::try_from(*number).expect("system call numbers are small");
+        filter.push(step(EQUAL, number, 0, 1));
+        filter.push(step(RETURN, refusal, 0, 0));
+    }
+    filter.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
+    filter
+}
+
+fn check(ret: libc::c_int) -> io::Result<libc::c_int> {
+    if ret < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(ret)
+}
+
+/// Receives one message of at most 4096 bytes and the descriptors that came with it.
+///
+/// # Errors
+/// What recvmsg(2) says.
+pub fn receive(stream: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut payload = vec![0; 4096];
+    let mut control = cmsg_space!([RawFd; 4]);
+    let mut slices = [IoSliceMut::new(&mut payload)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
+    let mut descriptors = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = part {
+            // SAFETY: SCM_RIGHTS makes new descriptors in the receiver that nobody else knows of.
+            descriptors.extend(
+                fds.into_iter()
+                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+            );
+        }
+    }
+    let length = message.bytes;
+    payload.truncate(length);
+    Ok((payload, descriptors))
+}
