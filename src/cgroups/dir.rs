@@ -102,6 +102,18 @@ impl Dir {
         }
     }
 
+    /// Writes several values to `file`, each in a `write` of its own.
+    pub fn write_each(&self, file: &str, values: &[String]) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, file, flags, Mode::empty())
+            .map_err(|errno| Error::host("open", self.join(file), errno))?;
+        values.iter().try_for_each(|value| {
+            nix::unistd::write(&fd, value.as_bytes())
+                .map(drop)
+                .map_err(|errno| self.failed_write(file, value, errno))
+        })
+    }
+
     /// [`Dir::write`], with the whole path and the value in the error.
     pub fn set(&self, file: &str, value: &str) -> Result<()> {
         self.write(file, value)

@@ -1,8 +1,19 @@
 //! `linux.resources` for cgroup v2: which controllers it needs and what is written where; pure.
+//!
+//! The specification's values are those of v1; what they become here is in [`weight_of_shares`],
+//! [`swap_max`] and [`io_weight`]. Sources: runtime-spec, config-linux.md "Control groups"; kernel,
+//! cgroup-v2.rst.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
+
+use super::limits::Write;
+use super::limits_v1::{pids_max, rdma_writes};
+use crate::error::{Error, Result};
+
+/// The kernel's `cpu.cfs_period_us` of a new cgroup, in microseconds.
+const DEFAULT_PERIOD: u64 = 100_000;
 
 /// The v2 controllers without which `resources` cannot be applied.
 pub fn controllers(resources: &LinuxResources) -> BTreeSet<&str> {
@@ -71,4 +82,381 @@ pub fn controllers(resources: &LinuxResources) -> BTreeSet<&str> {
         names.extend(named.filter(|name| *name != "cgroup"));
     }
     names
+}
+
+/// The writes for all limits but the device rules.
+///
+/// # Errors
+/// If a swap limit comes without the memory limit that it includes.
+pub fn writes(resources: &LinuxResources) -> Result<Vec<Write<'_>>> {
+    let mut list = Vec::new();
+    if let Some(pids) = resources.pids() {
+        list.push(Write::new("pids", "pids.max", pids_max(pids.limit())));
+    }
+    if let Some(memory) = resources.memory() {
+        memory_writes(memory, &mut list)?;
+    }
+    if let Some(io) = resources.block_io() {
+        io_writes(io, &mut list);
+    }
+    if let Some(cpu) = resources.cpu() {
+        cpu_writes(cpu, &mut list);
+    }
+    for page in resources.hugepage_limits().iter().flatten() {
+        let file = format!("hugetlb.{}", page.page_size());
+        list.push(Write::new("hugetlb", format!("{file}.max"), page.limit()));
+        // Reservations are limited since Linux 5.7.
+        list.push(Write::new("hugetlb", format!("{file}.rsvd.max"), page.limit()).or_not());
+    }
+    list.extend(rdma_writes(resources));
+    // Sorted, so that the same config.json always does the same; a file takes one line at a time.
+    for (file, lines) in resources
+        .unified()
+        .iter()
+        .flatten()
+        .collect::<BTreeMap<_, _>>()
+    {
+        let controller = file.split_once('.').map_or(file.as_str(), |(name, _)| name);
+        list.extend(lines.lines().map(|line| Write::new(controller, file, line)));
+    }
+    Ok(list)
+}
+
+fn cpu_writes<'a>(cpu: &'a LinuxCpu, list: &mut Vec<Write<'a>>) {
+    if let Some(idle) = cpu.idle() {
+        let write = Write::new("cpu", "cpu.idle", idle);
+        // Since Linux 5.15; without the file nobody is idle.
+        list.push(if idle == 0 { write.or_not() } else { write });
+    }
+    // An idle group has no weight: the kernel refuses it.
+    let weight = cpu
+        .shares()
+        .and_then(weight_of_shares)
+        .filter(|_| cpu.idle() != Some(1));
+    if let Some(weight) = weight {
+        list.push(Write::new("cpu", "cpu.weight", weight));
+    }
+    if let Some(burst) = cpu.burst() {
+        // Since Linux 5.14. It may not exceed the quota, which may be raised just below.
+        let write = Write::new("cpu", "cpu.max.burst", burst).waits();
+        list.push(if burst == 0 { write.or_not() } else { write });
+    }
+    let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
+    if quota != 0 || period != 0 {
+        list.push(Write::new("cpu", "cpu.max", cpu_max(quota, period)));
+    }
+    for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
+        if let Some(value) = value.as_deref().filter(|value| !value.trim().is_empty()) {
+            list.push(Write::new("cpuset", file, value));
+        }
+    }
+}
+
+/// `cpu.max` of a quota and a period in microseconds, where 0 is "not set" and -1 is no quota.
+pub fn cpu_max(quota: i64, period: u64) -> String {
+    let period = if period == 0 { DEFAULT_PERIOD } else { period };
+    match quota {
+        ..=0 => format!("max {period}"),
+        1.. => format!("{quota} {period}"),
+    }
+}
+
+/// `cpu.weight` (1 to 10000, default 100) of v1's `cpu.shares` (2 to 262144, default 1024); `None`
+/// for 0, which is "not set".
+///
+/// A curve through the two ends and the defaults: 10^((l² + 125 l) / 612 - 7 / 34), l = log2 shares,
+/// rounded up. Source: runc 1.3.2 and crun 1.23 changed to it together; a straight line had put
+/// the default at 39.
+pub fn weight_of_shares(shares: u64) -> Option<u64> {
+    match shares {
+        0 => None,
+        1 | 2 => Some(1),
+        262_144.. => Some(10_000),
+        _ => {
+            // Exact: fewer than 2^18 shares.
+            let log = f64::from(u32::try_from(shares).ok()?).log2();
+            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+            Some(10_f64.powf(exponent).ceil() as u64)
+        }
+    }
+}
+
+fn memory_writes<'a>(memory: &LinuxMemory, list: &mut Vec<Write<'a>>) -> Result<()> {
+    let (limit, swap) = (memory.limit().unwrap_or(0), memory.swap().unwrap_or(0));
+    if let Some(swap) = swap_max(limit, swap)? {
+        let write = Write::new("memory", "memory.swap.max", &swap);
+        // Without swap in the kernel there is nothing to forbid and nothing to allow.
+        let is_moot = swap == "0" || swap == "max";
+        list.push(if is_moot { write.or_not() } else { write });
+    }
+    let given = |bytes: i64| (bytes != 0).then(|| bytes_or_max(bytes));
+    if let Some(limit) = given(limit) {
+        list.push(Write::new("memory", "memory.max", limit));
+    }
+    if let Some(reservation) = given(memory.reservation().unwrap_or(0)) {
+        list.push(Write::new("memory", "memory.low", reservation));
+    }
+    // kernel, kernelTCP, swappiness, disableOOMKiller and useHierarchy have no file on v2; the
+    // specification lets a runtime pass over them.
+    Ok(())
+}
+
+/// `memory.swap.max` of the specification's memory limit and its sum of memory and swap, in bytes;
+/// -1 is no limit, 0 is "not set". `None` means: write nothing.
+///
+/// v1 counts memory and swap together, v2 counts swap alone, so the answer is the difference.
+///
+/// # Errors
+/// If the sum is smaller than what it includes, or there is nothing to subtract.
+pub fn swap_max(limit: i64, sum: i64) -> Result<Option<String>> {
+    let refused = |why: &str| Err(Error::spec(".linux.resources.memory.swap", why));
+    match (limit, sum) {
+        // No limit on memory means none on swap, as on v1.
+        (-1, 0) => Ok(Some("max".into())),
+        (_, 0) => Ok(None),
+        (_, -1) | (-1, _) => Ok(Some(bytes_or_max(sum))),
+        (0, _) => refused("unable to set swap limit without memory limit"),
+        _ if sum < limit => refused("memory+swap limit should be >= memory limit"),
+        _ => Ok(Some((sum - limit).to_string())),
+    }
+}
+
+fn bytes_or_max(bytes: i64) -> String {
+    if bytes == -1 {
+        "max".into()
+    } else {
+        bytes.to_string()
+    }
+}
+
+fn io_writes<'a>(io: &'a LinuxBlockIo, list: &mut Vec<Write<'a>>) {
+    // BFQ keeps v1's scale; without it the iocost controller weighs, on v2's.
+    let mut weigh = |device: &str, weight: Option<u16>| {
+        if let Some(weight) = weight.filter(|weight| *weight != 0) {
+            let write = Write::new("io", "io.bfq.weight", format!("{device}{weight}"));
+            list.push(write.or("io.weight", format!("{device}{}", io_weight(weight))));
+        }
+    };
+    weigh("", io.weight());
+    for device in io.weight_device().iter().flatten() {
+        weigh(
+            &format!("{}:{} ", device.major(), device.minor()),
+            device.weight(),
+        );
+    }
+    let throttles = [
+        ("rbps", io.throttle_read_bps_device()),
+        ("wbps", io.throttle_write_bps_device()),
+        ("riops", io.throttle_read_iops_device()),
+        ("wiops", io.throttle_write_iops_device()),
+    ];
+    for (name, devices) in throttles {
+        for device in devices.iter().flatten() {
+            // v1 lifts a limit with 0, v2 with `max`.
+            let rate = match device.rate() {
+                0 => "max".into(),
+                rate => rate.to_string(),
+            };
+            let value = format!("{}:{} {name}={rate}", device.major(), device.minor());
+            list.push(Write::new("io", "io.max", value));
+        }
+    }
+}
+
+/// `io.weight` (1 to 10000) of a blkio weight (10 to 1000), on a straight line.
+pub fn io_weight(weight: u16) -> u32 {
+    1 + u32::from(weight.saturating_sub(10)) * 9999 / 990
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_become_weights_on_the_curve_of_runc_and_crun() {
+        let cases: &[(u64, Option<u64>)] = &[
+            (0, None),
+            (1, Some(1)),
+            (2, Some(1)),
+            (3, Some(2)),
+            (10, Some(4)),
+            (100, Some(17)),
+            (512, Some(59)),
+            (1023, Some(100)),
+            (1024, Some(100)),
+            (1025, Some(101)),
+            (4096, Some(303)),
+            (100_000, Some(4340)),
+            (262_143, Some(10_000)),
+            (262_144, Some(10_000)),
+            (u64::MAX, Some(10_000)),
+        ];
+        for (shares, want) in cases {
+            assert_eq!(weight_of_shares(*shares), *want, "{shares}");
+        }
+    }
+
+    /// name, limit, sum, wanted
+    type SwapCase = (
+        &'static str,
+        i64,
+        i64,
+        Result<Option<&'static str>, &'static str>,
+    );
+
+    #[test]
+    fn swap_max_is_the_sum_minus_memory() {
+        const M: i64 = 1 << 20;
+        let cases: &[SwapCase] = &[
+            ("nothing", 0, 0, Ok(None)),
+            ("absent", M, 0, Ok(None)),
+            ("unlimited", M, -1, Ok(Some("max"))),
+            ("equal", M, M, Ok(Some("0"))),
+            ("more", M, M + 5, Ok(Some("5"))),
+            ("memory unlimited", -1, 0, Ok(Some("max"))),
+            ("only swap limited", -1, M, Ok(Some("1048576"))),
+            (
+                "less",
+                M,
+                M - 1,
+                Err("memory+swap limit should be >= memory limit"),
+            ),
+            (
+                "no memory limit",
+                0,
+                M,
+                Err("unable to set swap limit without memory limit"),
+            ),
+        ];
+        for (name, limit, sum, want) in cases {
+            match (swap_max(*limit, *sum), want) {
+                (Ok(got), Ok(want)) => assert_eq!(got.as_deref(), *want, "{name}"),
+                (Err(got), Err(want)) => {
+                    assert!(got.line().contains(want), "{name}: {}", got.line())
+                }
+                (got, want) => panic!("{name}: {got:?} instead of {want:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn blkio_weights_become_io_weights_on_a_line() {
+        for (weight, want) in [(10, 1), (11, 11), (100, 910), (500, 4950), (1000, 10_000)] {
+            assert_eq!(io_weight(weight), want, "{weight}");
+        }
+    }
+
+    /// Resources, the controllers they need, and the writes in the spelling of `limits::shown`.
+    const CASES: &[(&str, &str, &[&str])] = &[
+        ("{}", "", &[]),
+        (
+            r#"{"cpu":{"shares":0,"quota":0,"period":0,"cpus":"","mems":""}}"#,
+            "",
+            &[],
+        ),
+        (r#"{"cpu":{"shares":512}}"#, "cpu", &["cpu.weight=59"]),
+        (r#"{"cpu":{"shares":512,"idle":1}}"#, "cpu", &["cpu.idle=1"]),
+        (
+            r#"{"cpu":{"shares":512,"idle":0}}"#,
+            "cpu",
+            &["cpu.idle=0?", "cpu.weight=59"],
+        ),
+        (
+            r#"{"cpu":{"quota":50000}}"#,
+            "cpu",
+            &["cpu.max=50000 100000"],
+        ),
+        (r#"{"cpu":{"period":20000}}"#, "cpu", &["cpu.max=max 20000"]),
+        (
+            r#"{"cpu":{"quota":-1,"period":20000}}"#,
+            "cpu",
+            &["cpu.max=max 20000"],
+        ),
+        (
+            r#"{"cpu":{"quota":50000,"period":20000,"burst":9}}"#,
+            "cpu",
+            &["cpu.max.burst=9~", "cpu.max=50000 20000"],
+        ),
+        (r#"{"cpu":{"burst":0}}"#, "cpu", &["cpu.max.burst=0~?"]),
+        (
+            r#"{"cpu":{"cpus":"0-1","mems":"0"}}"#,
+            "cpuset",
+            &["cpuset.cpus=0-1", "cpuset.mems=0"],
+        ),
+        (
+            r#"{"memory":{"limit":4096,"swap":4096,"reservation":2048}}"#,
+            "memory",
+            &["memory.swap.max=0?", "memory.max=4096", "memory.low=2048"],
+        ),
+        (
+            r#"{"memory":{"limit":4096,"swap":4097}}"#,
+            "memory",
+            &["memory.swap.max=1", "memory.max=4096"],
+        ),
+        (
+            r#"{"memory":{"limit":-1}}"#,
+            "memory",
+            &["memory.swap.max=max?", "memory.max=max"],
+        ),
+        (
+            r#"{"memory":{"kernel":1,"kernelTCP":1,"swappiness":60,"disableOOMKiller":true}}"#,
+            "",
+            &[],
+        ),
+        (r#"{"pids":{"limit":0}}"#, "pids", &["pids.max=1"]),
+        (r#"{"pids":{"limit":-1}}"#, "pids", &["pids.max=max"]),
+        (
+            r#"{"blockIO":{"weight":500,"weightDevice":[{"major":8,"minor":0,"weight":10}]}}"#,
+            "io",
+            &[
+                "io.bfq.weight=500|io.weight=4950",
+                "io.bfq.weight=8:0 10|io.weight=8:0 1",
+            ],
+        ),
+        (
+            r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1}],
+                "throttleWriteBpsDevice":[{"major":8,"minor":1,"rate":2}],
+                "throttleReadIOPSDevice":[{"major":8,"minor":2,"rate":3}],
+                "throttleWriteIOPSDevice":[{"major":8,"minor":3,"rate":0}]}}"#,
+            "io",
+            &[
+                "io.max=8:0 rbps=1",
+                "io.max=8:1 wbps=2",
+                "io.max=8:2 riops=3",
+                "io.max=8:3 wiops=max",
+            ],
+        ),
+        (
+            r#"{"hugepageLimits":[{"pageSize":"2MB","limit":2097152}]}"#,
+            "hugetlb",
+            &["hugetlb.2MB.max=2097152", "hugetlb.2MB.rsvd.max=2097152?"],
+        ),
+        (
+            r#"{"rdma":{"mlx5_1":{"hcaHandles":3}}}"#,
+            "rdma",
+            &["rdma.max=mlx5_1 hca_handle=3"],
+        ),
+        (
+            r#"{"unified":{"memory.high":"9","cgroup.max.depth":"1","io.max":"8:0 rbps=1\n8:1 rbps=2"}}"#,
+            "io memory",
+            &[
+                "cgroup.max.depth=1",
+                "io.max=8:0 rbps=1",
+                "io.max=8:1 rbps=2",
+                "memory.high=9",
+            ],
+        ),
+    ];
+
+    #[test]
+    fn every_v2_limit_becomes_its_files_in_their_order() {
+        for (json, needed, want) in CASES {
+            let resources: LinuxResources = serde_json::from_str(json).unwrap();
+            let list = writes(&resources).unwrap();
+            let got: Vec<_> = list.iter().map(super::super::limits::shown).collect();
+            assert_eq!(got, *want, "{json}");
+            let names: Vec<_> = controllers(&resources).into_iter().collect();
+            assert_eq!(names.join(" "), *needed, "{json}");
+        }
+    }
 }

@@ -278,3 +278,163 @@ fn who_joins_goes_below_only_where_the_container_has_a_cgroup() {
     let procs = std::fs::read_to_string(format!("{path}/sub/cgroup.procs")).unwrap();
     assert_eq!(procs.trim(), joined.to_string());
 }
+
+fn resources(json: &str) -> LinuxResources {
+    serde_json::from_str(json).unwrap()
+}
+
+/// What a shell in the container's cgroups answers to `script`.
+fn answer(live: &mut Live, script: &str) -> Option<i32> {
+    live.start(script);
+    live.children.pop().unwrap().wait().unwrap().code()
+}
+
+/// Opens /dev/full for reading and for writing, and /dev/null; the exit code has a bit for each.
+const OPEN_DEVICES: &str = "code=0; (: < /dev/full) 2>/dev/null || code=$((code + 1)); \
+    (: >> /dev/full) 2>/dev/null || code=$((code + 2)); \
+    (: < /dev/null) 2>/dev/null || code=$((code + 4)); \
+    (: < /dev/kmsg) 2>/dev/null || code=$((code + 8)); exit $code";
+
+#[test]
+fn device_rules_hold_and_change_while_the_container_runs() {
+    for mut live in both("devices") {
+        live.driver.prepare(None).unwrap();
+        live.driver.confine(None).unwrap();
+        assert_eq!(
+            answer(&mut live, OPEN_DEVICES),
+            Some(8),
+            "only the harmless devices"
+        );
+        let kmsg = resources(
+            r#"{"devices":[{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]}"#,
+        );
+        live.driver.confine(Some(&kmsg)).unwrap();
+        assert_eq!(answer(&mut live, OPEN_DEVICES), Some(0), "one more");
+        live.driver.allow_devices(&[]).unwrap();
+        assert_eq!(
+            answer(&mut live, OPEN_DEVICES),
+            Some(8),
+            "and without it again"
+        );
+    }
+}
+
+#[test]
+fn exactly_one_device_program_is_attached_after_every_change() {
+    let live = Live::v2_at(&unique("programs-v2"));
+    let mut driver = open(&live.saved);
+    driver.prepare(None).unwrap();
+    let mount = dir::Dir::mount(
+        &live.saved.hierarchies[0].mount,
+        nix::sys::statfs::CGROUP2_SUPER_MAGIC,
+    );
+    let leaf = mount
+        .unwrap()
+        .open(&live.saved.hierarchies[0].path)
+        .unwrap();
+    assert_eq!(program::count(&leaf).unwrap(), 0);
+    for _ in 0..3 {
+        driver.allow_devices(&[]).unwrap();
+        assert_eq!(program::count(&leaf).unwrap(), 1);
+    }
+}
+
+#[test]
+fn a_fork_bomb_stops_at_the_pids_limit() {
+    let mut live = Live::at(&unique("pids"));
+    live.driver.prepare(None).unwrap();
+    live.driver
+        .limit(&resources(r#"{"pids":{"limit":5}}"#))
+        .unwrap();
+    let code = answer(&mut live, "while :; do sleep 100 & done 2>/dev/null");
+    assert_eq!(code, Some(2), "the shell gives up when it cannot fork");
+    assert_eq!(live.driver.processes().unwrap().len(), 4);
+}
+
+#[test]
+fn a_memory_hog_is_killed_at_its_limit() {
+    let mut live = Live::at(&unique("memory"));
+    live.driver.prepare(None).unwrap();
+    let limits = resources(r#"{"memory":{"limit":8388608,"swap":8388608}}"#);
+    live.driver.limit(&limits).unwrap();
+    assert_eq!(
+        answer(
+            &mut live,
+            "exec head -c 64M /dev/zero | tail -c 64M | wc -c >/dev/null"
+        ),
+        Some(0)
+    );
+    let pid = live.start("exec tail /dev/zero");
+    let mut child = live.children.pop().unwrap();
+    assert_eq!(child.id() as i32, pid);
+    let signal = std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap());
+    assert_eq!(signal, Some(libc::SIGKILL));
+}
+
+#[test]
+fn limits_are_raised_and_lowered_in_an_order_that_the_kernel_takes() {
+    let mut live = Live::at(&unique("order"));
+    live.driver.prepare(None).unwrap();
+    let steps = [
+        r#"{"memory":{"limit":10485760,"swap":20971520},"cpu":{"quota":50000,"period":100000}}"#,
+        r#"{"memory":{"limit":41943040,"swap":83886080},"cpu":{"quota":400000,"period":200000}}"#,
+        r#"{"memory":{"limit":10485760,"swap":10485760},"cpu":{"quota":1000,"period":1000000}}"#,
+        r#"{"memory":{"limit":-1},"cpu":{"quota":-1,"burst":0}}"#,
+        r#"{"memory":{"limit":10485760,"swap":-1},"cpu":{"quota":5000,"burst":5000}}"#,
+        r#"{"cpu":{"idle":1}}"#,
+        r#"{"cpu":{"idle":0,"shares":3}}"#,
+        r#"{"cpu":{"cpus":"0","mems":"0"},"pids":{"limit":-1}}"#,
+        r#"{"blockIO":{"weight":200}}"#,
+        r#"{"hugepageLimits":[{"pageSize":"2MB","limit":2097152}]}"#,
+    ];
+    for step in steps {
+        live.driver
+            .limit(&resources(step))
+            .unwrap_or_else(|error| panic!("{step}: {}", error.line()));
+    }
+    live.driver.limit(&resources(steps[0])).unwrap();
+}
+
+#[test]
+fn a_limit_without_a_controller_is_refused_in_one_line() {
+    let live = Live::v2_at(&unique("lacking-v2"));
+    let limits = resources(r#"{"pids":{"limit":5}}"#);
+    let offered = std::fs::read_to_string(format!(
+        "{}/cgroup.controllers",
+        live.saved.hierarchies[0].mount
+    ));
+    if offered.unwrap().contains("pids") {
+        return;
+    }
+    let mut driver = open(&live.saved);
+    let line = driver.prepare(Some(&limits)).unwrap_err().line();
+    assert!(line.contains("controller pids is not available"), "{line}");
+    let line = driver.limit(&limits).unwrap_err().line();
+    assert!(line.contains("has no pids controller"), "{line}");
+}
+
+#[test]
+fn verify_sees_a_limit_that_somebody_changed_and_a_process_that_left() {
+    let mut live = Live::at(&unique("verified"));
+    let asked = resources(
+        r#"{"pids":{"limit":5},"cpu":{"shares":512},"devices":[{"allow":true,"type":"b","major":8}]}"#,
+    );
+    live.driver.prepare(Some(&asked)).unwrap();
+    let pid = live.start("exec sleep 100");
+    live.driver.confine(Some(&asked)).unwrap();
+    live.driver.verify(pid, Some(&asked)).unwrap();
+    live.driver
+        .limit(&resources(r#"{"pids":{"limit":6}}"#))
+        .unwrap();
+    let line = live.driver.verify(pid, Some(&asked)).unwrap_err().line();
+    assert!(
+        line.ends_with("pids.max is \"6\", not \"5\": the kernel did not take it"),
+        "{line}"
+    );
+    live.driver.limit(&asked).unwrap();
+    live.driver.allow_devices(&[]).unwrap();
+    let line = live.driver.verify(pid, Some(&asked)).unwrap_err().line();
+    assert!(line.contains("is not what config.json asks for"), "{line}");
+    let line = live.driver.verify(1, None).unwrap_err().line();
+    assert!(line.starts_with("process 1 is not in the"), "{line}");
+}

@@ -4,14 +4,18 @@
 //! create that follows as for every later command. The caller writes the [`Saved`] first, so that
 //! `delete` finds everything after a crash at any point.
 //!
-//! `create` goes: `prepare`; on [`Placement::AtBirth`] `limit`, then `clone3` into the cgroup; on
-//! [`Placement::ByParent`] `clone3`, `place`, `limit`, all before the new process may go on.
+//! `create` goes: `prepare`; on [`Placement::AtBirth`] `confine`, then `clone3` into the cgroup; on
+//! [`Placement::ByParent`] `clone3`, `place`, `confine`, all before the new process may go on.
 
+mod devices;
 mod dir;
+mod limits;
+mod limits_v1;
 mod limits_v2;
 #[cfg(test)]
 mod live;
 mod paths;
+mod program;
 mod tree;
 mod v1;
 mod v2;
@@ -19,7 +23,7 @@ mod v2;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -157,7 +161,7 @@ pub type Below = BTreeMap<String, String>;
 /// The cgroups of one container.
 pub trait Driver {
     /// Makes the cgroups. What must be set before any process is inside is set: cpusets on v1,
-    /// controllers along the path on v2. `resources` are those that [`Driver::limit`] will get.
+    /// controllers along the path on v2. `resources` are those that [`Driver::confine`] will get.
     ///
     /// # Errors
     /// Also if the cgroup exists and has processes, or is frozen.
@@ -169,6 +173,30 @@ pub trait Driver {
 
     /// Puts a process into the cgroups that `prepare` or `join` decided.
     fn place(&self, pid: i32) -> Result<()>;
+
+    /// Applies all limits of `resources` but the device rules; what is not set stays as it is.
+    ///
+    /// # Errors
+    /// For values that no kernel takes, and for limits without a controller.
+    fn limit(&self, resources: &LinuxResources) -> Result<()>;
+
+    /// Replaces the device rules by `rules`, and the runtime's own after them.
+    fn allow_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()>;
+
+    /// Everything that `linux.resources` asks for, the device rules last. Without a list of them a
+    /// container still has the rules of the runtime: nothing but the harmless devices.
+    fn confine(&self, resources: Option<&LinuxResources>) -> Result<()> {
+        resources.map_or(Ok(()), |resources| self.limit(resources))?;
+        let rules = resources.and_then(|resources| resources.devices().as_deref());
+        self.allow_devices(rules.unwrap_or_default())
+    }
+
+    /// Looks from outside whether `pid` is in the cgroups and the kernel took what `resources` ask
+    /// for: the limits are read back, and exactly one device program is attached.
+    ///
+    /// # Errors
+    /// Names what differs.
+    fn verify(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()>;
 
     /// Stops every process; an error leaves the container running.
     fn freeze(&self) -> Result<()>;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use procfs::process::MountInfo;
 
-use super::{Hierarchy, Manager, Request, Saved, Unit, Version};
+use super::{Hierarchy, Manager, Request, Saved, Unit, Version, devices, limits};
 use crate::error::{Error, Result};
 
 /// Where pure v2 is mounted, and the tmpfs with the v1 hierarchies otherwise: file-hierarchy(7).
@@ -144,7 +144,7 @@ impl Request<'_> {
 ///
 /// # Errors
 /// [`Error::Spec`] for a path that leaves its parent, names no cgroup or is too long, for a unit
-/// name that systemd refuses, and for `unified` on v1; [`Error::Failed`] if the devices controller
+/// name that systemd refuses, for `unified` on v1 and for limits that no kernel takes; [`Error::Failed`] if the devices controller
 /// of v1 is missing.
 pub fn plan_on(request: &Request<'_>, host: &Host) -> Result<Saved> {
     if host.version == Version::V1 && request.resources.is_some_and(has_unified) {
@@ -152,6 +152,10 @@ pub fn plan_on(request: &Request<'_>, host: &Host) -> Result<Saved> {
             ".linux.resources.unified",
             "invalid configuration: cannot use unified on cgroup v1; use the v1 fields",
         ));
+    }
+    if let Some(resources) = request.resources {
+        limits::check(resources, host.version)?;
+        devices::rules(resources.devices().as_deref().unwrap_or_default())?;
     }
     let mut saved = Saved {
         manager: request.manager,

@@ -234,6 +234,34 @@ pub fn place(dir: &Dir, pid: i32) -> Result<()> {
     }
 }
 
+/// Whether `pid` is in the container's cgroup of every tree, or below it (CVE-2025-47291).
+pub fn verify_placed<'a>(trees: impl Iterator<Item = &'a Tree>, pid: i32) -> Result<()> {
+    let file = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&file).map_err(|error| Error::host("read", &file, error))?;
+    for Hierarchy {
+        path, controllers, ..
+    } in trees.map(|tree| &tree.hierarchy)
+    {
+        let name = controllers.first().map_or("", String::as_str);
+        let lines = text
+            .lines()
+            .map(|line| line.splitn(3, ':').skip(1).collect::<Vec<_>>());
+        let is_inside = |line: Vec<&str>| match line[..] {
+            // A runtime without a cgroup namespace in a container sees the host's longer path.
+            [names, at] if names.split(',').any(|listed| listed == name) => {
+                format!("{at}/").contains(&format!("/{path}/"))
+            }
+            _ => false,
+        };
+        if !lines.into_iter().any(is_inside) {
+            let name = if name.is_empty() { "v2" } else { name };
+            let text = format!("process {pid} is not in the {name} cgroup /{path}: see {file}");
+            return Err(Error::Failed(text));
+        }
+    }
+    Ok(())
+}
+
 /// Sends `signal` to everybody, one by one: frozen first so that nobody forks away.
 ///
 /// A container that was frozen stays so, unless the signal is `SIGKILL`, which has to be acted on.

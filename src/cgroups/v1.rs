@@ -8,11 +8,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
+use super::devices::{self, V1List};
 use super::dir::Dir;
-use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by};
-use super::{Below, Driver, Placement, Saved, v2};
+use super::limits::{self, Absent, Write};
+use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
+use super::{Below, Driver, Placement, Saved, Version, limits_v1, limits_v2, v2};
 use crate::error::{Error, Result};
 
 /// How long to try to freeze: while processes keep appearing the freezer of v1 may stay `FREEZING`.
@@ -127,6 +129,64 @@ impl Driver for V1 {
             .try_for_each(|tree| place(tree.leaf()?, pid))
     }
 
+    fn limit(&self, resources: &LinuxResources) -> Result<()> {
+        limits::check(resources, Version::V1)?;
+        let writes = limits_v1::writes(resources);
+        for group in writes.chunk_by(|one, next| one.controller == next.controller) {
+            match self.find(group[0].controller)? {
+                Some(leaf) => limits::apply(leaf, group)?,
+                None => self.limit_unified(resources, group)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn allow_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        let wanted = V1List::of(&devices::rules(rules)?)?;
+        let Some(leaf) = self.find("devices")? else {
+            return if self.saved.rootless || self.trees.is_empty() {
+                Ok(())
+            } else {
+                Err(no_controller("devices"))
+            };
+        };
+        let writes = wanted.writes_from(&V1List::parse(&leaf.get("devices.list")?));
+        for group in writes.chunk_by(|one, next| one.0 == next.0) {
+            let values: Vec<String> = group.iter().map(|(_, value)| value.clone()).collect();
+            match leaf.write_each(group[0].0, &values) {
+                // Only the host's root may set device rules.
+                Err(error) if self.saved.rootless && is_denied(&error) => return Ok(()),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    fn verify(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
+        verify_placed(self.trees.iter(), pid)?;
+        let writes = resources.map(limits_v1::writes).unwrap_or_default();
+        for group in writes.chunk_by(|one, next| one.controller == next.controller) {
+            if let Some(leaf) = self.find(group[0].controller)? {
+                limits::verify(leaf, group)?;
+            }
+        }
+        let rules = resources.and_then(|resources| resources.devices().as_deref());
+        let wanted = V1List::of(&devices::rules(rules.unwrap_or_default())?)?;
+        match self.find("devices")? {
+            Some(leaf) if !self.saved.rootless => {
+                let list = leaf.get("devices.list")?;
+                // The list of an open cgroup does not say what it denies.
+                if V1List::parse(&list) == wanted || wanted.open && list.starts_with('a') {
+                    return Ok(());
+                }
+                let (path, list) = (leaf.join("devices.list"), list.trim().replace('\n', ", "));
+                let why = "is not what config.json asks for";
+                Err(Error::Failed(format!("{path} {why}: {list}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn freeze(&self) -> Result<()> {
         match (self.find("freezer")?, self.find("")?) {
             (Some(leaf), _) => freeze(leaf),
@@ -184,6 +244,31 @@ impl Driver for V1 {
 }
 
 impl V1 {
+    /// Limits of a controller that is not mounted on v1: on a hybrid host the v2 tree may have it.
+    fn limit_unified(&self, resources: &LinuxResources, group: &[Write<'_>]) -> Result<()> {
+        let controller = group[0].controller;
+        let Some((tree, leaf)) = self.tree("").zip(self.find("")?) else {
+            // To lift a limit that cannot exist is no failure.
+            let is_moot = |write: &Write<'_>| {
+                write.absent == Absent::IsFine || write.value == "max" || write.value == "-1"
+            };
+            return if group.iter().all(is_moot) {
+                Ok(())
+            } else {
+                Err(no_controller(controller))
+            };
+        };
+        v2::enable_controllers(
+            tree.mount()?,
+            leaf,
+            &tree.hierarchy.path,
+            &[controller].into(),
+        )?;
+        let mut writes = limits_v2::writes(resources)?;
+        writes.retain(|write| write.controller == controller);
+        limits::apply(leaf, &writes)
+    }
+
     /// A rootless container that asked for nothing goes without the cgroups it may not have.
     fn make_what_is_allowed(&mut self) -> Result<()> {
         for mut tree in std::mem::take(&mut self.trees) {
@@ -219,6 +304,14 @@ fn inherit(mount: &Dir, path: &str, file: &str) -> Result<String> {
     let value = inherit(mount, parent, file)?;
     dir.set(file, &value)?;
     Ok(value)
+}
+
+fn no_controller(name: &str) -> Error {
+    // *Matched* in its first half by runc's callers.
+    Error::Failed(format!(
+        "cannot set {name} limit: container could not join or create cgroup; the controller is not \
+         mounted, or not writable"
+    ))
 }
 
 const STATE: &str = "freezer.state";

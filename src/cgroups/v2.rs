@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::dir::Dir;
-use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by};
-use super::{Below, Driver, Placement, Saved, limits_v2};
+use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
+use super::{Below, Driver, Placement, Saved, Version, devices, limits, limits_v2, program};
 use crate::error::{Error, Result};
 
 /// How long to wait for the kernel to report `frozen 1`: a task in uninterruptible sleep delays it.
@@ -121,6 +121,48 @@ impl Driver for V2 {
         }
     }
 
+    fn limit(&self, resources: &LinuxResources) -> Result<()> {
+        limits::check(resources, Version::V2)?;
+        let writes = limits_v2::writes(resources)?;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let leaf = self.existing()?;
+        refuse_limit_below_use(leaf, resources)?;
+        limits::apply(leaf, &writes)
+    }
+
+    fn allow_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        let rules = devices::rules(rules)?;
+        let Some(leaf) = self.find()? else {
+            return Ok(());
+        };
+        match program::install(leaf, &rules) {
+            // Only the host's root may attach programs.
+            Err(error) if self.saved.rootless && is_denied(&error) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn verify(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
+        let Some(leaf) = self.find()? else {
+            return Ok(());
+        };
+        verify_placed(self.tree.iter(), pid)?;
+        if let Some(resources) = resources {
+            limits::verify(leaf, &limits_v2::writes(resources)?)?;
+        }
+        match program::count(leaf) {
+            Ok(1) => Ok(()),
+            Ok(_) | Err(_) if self.saved.rootless => Ok(()),
+            Ok(count) => Err(Error::Failed(format!(
+                "cgroup {} has {count} device programs, not one",
+                leaf.path()
+            ))),
+            Err(error) => Err(error),
+        }
+    }
+
     fn freeze(&self) -> Result<()> {
         freeze(self.existing()?)
     }
@@ -162,16 +204,26 @@ impl Driver for V2 {
 ///
 /// A controller that no ancestor will give is not an error here unless it is `needed`: the write
 /// of its limit would fail with a text that names a file instead of the cause.
-fn enable_controllers(mount: &Dir, leaf: &Dir, path: &str, needed: &BTreeSet<&str>) -> Result<()> {
+pub fn enable_controllers(
+    mount: &Dir,
+    leaf: &Dir,
+    path: &str,
+    needed: &BTreeSet<&str>,
+) -> Result<()> {
     let offered = mount.get("cgroup.controllers")?;
-    let missing = |has: &str| -> Vec<String> {
-        let has: BTreeSet<&str> = has.split_whitespace().collect();
-        let not_there = offered
-            .split_whitespace()
-            .filter(|name| !has.contains(name));
-        not_there.map(|name| format!("+{name}")).collect()
-    };
-    let wanted = missing(&leaf.get("cgroup.controllers")?);
+    let offered: BTreeSet<&str> = offered.split_whitespace().collect();
+    if let Some(name) = needed.iter().find(|name| !offered.contains(*name)) {
+        return Err(Error::Failed(format!(
+            "controller {name} is not available in {}: its limits cannot be applied",
+            mount.join("cgroup.controllers")
+        )));
+    }
+    let has = leaf.get("cgroup.controllers")?;
+    let has: BTreeSet<&str> = has.split_whitespace().collect();
+    let wanted: Vec<String> = offered
+        .difference(&has)
+        .map(|name| format!("+{name}"))
+        .collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -184,23 +236,11 @@ fn enable_controllers(mount: &Dir, leaf: &Dir, path: &str, needed: &BTreeSet<&st
     }
     let has = leaf.get("cgroup.controllers")?;
     let has: BTreeSet<&str> = has.split_whitespace().collect();
-    let offered: BTreeSet<&str> = offered.split_whitespace().collect();
-    let lacking: Vec<&str> = needed
-        .iter()
-        .copied()
-        .filter(|name| !has.contains(name))
-        .collect();
-    match lacking.first() {
+    match needed.iter().find(|name| !has.contains(*name)) {
         None => keep_threaded(leaf, needed),
-        Some(name) if !offered.contains(name) => Err(Error::Failed(format!(
-            "controller {name} is not available in {}: its limits cannot be applied",
-            mount.join("cgroup.controllers")
-        ))),
         Some(name) => Err(refused.unwrap_or_else(|| {
-            Error::Failed(format!(
-                "controller {name} cannot be enabled for {}",
-                leaf.path()
-            ))
+            let path = leaf.path();
+            Error::Failed(format!("controller {name} cannot be enabled for {path}"))
         })),
     }
 }
@@ -232,6 +272,40 @@ fn keep_threaded(leaf: &Dir, needed: &BTreeSet<&str>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// With `checkBeforeUpdate` a memory limit below what is in use is refused; the kernel would reclaim,
+/// and kill if that does not suffice.
+fn refuse_limit_below_use(leaf: &Dir, resources: &LinuxResources) -> Result<()> {
+    let Some(memory) = resources
+        .memory()
+        .filter(|m| m.check_before_update() == Some(true))
+    else {
+        return Ok(());
+    };
+    // Best effort, as in runc: a cgroup without the file has its limit refused anyway.
+    let Some(usage) = leaf
+        .read("memory.current")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+    else {
+        return Ok(());
+    };
+    let limits = [
+        ("memory+swap limit", memory.swap()),
+        ("memory limit", memory.limit()),
+    ];
+    for (name, limit) in limits {
+        match limit {
+            Some(limit @ 1..) if limit <= usage => {
+                return Err(Error::Failed(format!(
+                    "rejecting {name} {limit} <= usage {usage}"
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Gives the cgroup to `owner`: the directory and the files that the kernel lists for that.

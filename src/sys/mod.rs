@@ -10,6 +10,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use libc::c_long;
 pub use nix::errno::Errno;
 
+pub mod bpf;
 pub mod caps;
 pub mod clone;
 pub mod fd;
