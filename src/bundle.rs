@@ -22,6 +22,9 @@ use serde_json::{Map, Value};
 use self::objects::Objects;
 use crate::error::{Error, Result};
 
+/// The version of runtime-spec that keel decodes and implements.
+pub const SPEC_VERSION: &str = "1.3.0";
+
 /// The name that runtime-spec gives the file.
 pub const CONFIG: &str = "config.json";
 

@@ -20,8 +20,8 @@ pub use self::args::{CreateArgs, DeleteArgs, IdArgs, KillArgs, ListArgs, PlanArg
 use self::flags::{Split, Stop, Until, split};
 pub use self::verbs::Verb;
 use self::verbs::{Row, VERBS, base, definition};
+use crate::bundle::SPEC_VERSION;
 use crate::error::Error;
-use crate::features;
 use crate::log::Format;
 
 /// The flags in front of the verb.
@@ -306,7 +306,7 @@ pub fn version() -> String {
     format!(
         "keel version {}\ncommit: {commit}\nspec: {}\n",
         env!("CARGO_PKG_VERSION"),
-        features::SPEC_VERSION
+        SPEC_VERSION
     )
 }
 

@@ -8,20 +8,21 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use crate::bundle::SPEC_VERSION;
 use crate::error::{Error, Result};
-
-/// The runtime-spec version that keel implements.
-pub const SPEC_VERSION: &str = "1.3.0";
+use crate::host::Host;
+use crate::plan::mounts::option_names;
+use crate::plan::seccomp;
 
 /// Prints the features as JSON, indented by four spaces.
 ///
 /// # Errors
 /// [`Error::Host`] if `out` cannot be written to.
-pub fn run(out: &mut dyn Write) -> Result<()> {
+pub fn run(host: &Host, out: &mut dyn Write) -> Result<()> {
     let mut text = Vec::new();
     let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut json = serde_json::Serializer::with_formatter(&mut text, format);
-    features()
+    features(host)
         .serialize(&mut json)
         .expect("plain strings and lists serialize");
     text.push(b'\n');
@@ -102,13 +103,13 @@ struct MountExtensions {
     idmap: Enabled,
 }
 
-fn features() -> Features {
+fn features(host: &Host) -> Features {
     const YES: Enabled = Enabled { enabled: true };
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: SPEC_VERSION,
         hooks: HOOKS.to_vec(),
-        mount_options: MOUNT_OPTIONS.to_vec(),
+        mount_options: option_names().collect(),
         linux: Linux {
             namespaces: NAMESPACES.to_vec(),
             capabilities: capabilities(),
@@ -123,9 +124,9 @@ fn features() -> Features {
                 enabled: true,
                 actions: ACTIONS.to_vec(),
                 operators: OPERATORS.to_vec(),
-                archs: ARCHS.to_vec(),
+                archs: archs(),
                 known_flags: FLAGS.to_vec(),
-                supported_flags: FLAGS.to_vec(),
+                supported_flags: supported_flags(host),
             },
             apparmor: YES,
             selinux: YES,
@@ -178,71 +179,6 @@ const NAMESPACES: &[&str] = &[
     "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
 ];
 
-const MOUNT_OPTIONS: &[&str] = &[
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "idmap",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
-
 const ACTIONS: &[&str] = &[
     "SCMP_ACT_ALLOW",
     "SCMP_ACT_ERRNO",
@@ -265,20 +201,52 @@ const OPERATORS: &[&str] = &[
     "SCMP_CMP_NE",
 ];
 
+/// The architectures of the specification; keel lists those whose system calls it has numbers for.
 const ARCHS: &[&str] = &[
     "SCMP_ARCH_AARCH64",
     "SCMP_ARCH_ARM",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
     "SCMP_ARCH_X32",
     "SCMP_ARCH_X86",
     "SCMP_ARCH_X86_64",
 ];
 
+fn archs() -> List {
+    let known = |name: &&str| name.parse().is_ok_and(seccomp::knows);
+    ARCHS.iter().copied().filter(known).collect()
+}
+
 const FLAGS: &[&str] = &[
     "SECCOMP_FILTER_FLAG_LOG",
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
     "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+    WAIT_KILLABLE_RECV,
 ];
+
+/// The one flag that is younger than the oldest kernel that keel runs on: Linux 5.19.
+const WAIT_KILLABLE_RECV: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
+
+fn supported_flags(host: &Host) -> List {
+    let supported = |flag: &&str| *flag != WAIT_KILLABLE_RECV || host.kernel() >= (5, 19);
+    FLAGS.iter().copied().filter(supported).collect()
+}
 
 const MODES: &[&str] = &[
     "MPOL_BIND",
@@ -299,11 +267,12 @@ const MODE_FLAGS: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Facts;
     use oci_spec::runtime as oci;
 
     fn printed() -> Vec<u8> {
         let mut out = Vec::new();
-        run(&mut out).unwrap();
+        run(&Host::fixed(Facts::default()), &mut out).unwrap();
         out
     }
 
@@ -316,12 +285,27 @@ mod tests {
             assert!(options.iter().any(|option| option == wanted), "{wanted}");
         }
         let linux = features.linux().clone().unwrap();
+        let archs = linux.seccomp().clone().unwrap().archs().clone().unwrap();
+        assert!(archs.contains(&oci::Arch::ScmpArchX86_64));
+        assert!(!archs.contains(&oci::Arch::ScmpArchMips));
         let namespaces = linux.namespaces().clone().unwrap();
         assert_eq!(namespaces.len(), 8);
         assert!(namespaces.contains(&oci::LinuxNamespaceType::User));
         let capabilities = linux.capabilities().clone().unwrap();
         assert_eq!(capabilities.first().unwrap(), "CAP_CHOWN");
         assert_eq!(capabilities.last().unwrap(), "CAP_CHECKPOINT_RESTORE");
+    }
+
+    #[test]
+    fn a_flag_that_the_kernel_lacks_is_known_and_not_supported() {
+        let old = Host::fixed(Facts {
+            kernel: (5, 18),
+            ..Facts::default()
+        });
+        let seccomp = features(&old).linux.seccomp;
+        assert!(seccomp.known_flags.contains(&WAIT_KILLABLE_RECV));
+        assert!(!seccomp.supported_flags.contains(&WAIT_KILLABLE_RECV));
+        assert_eq!(seccomp.supported_flags.len(), 3);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! keel's modules, one sentence each. A module uses only modules listed below it, verbs do not use
 //! each other (except run, which is create and start), and the child sees the plan's types and `sys`
-//! alone. `import_rule` below checks this.
+//! alone. `import_rule` checks this.
 
 pub mod cli; // the command line, as runc's callers write it
 
@@ -24,3 +24,6 @@ pub mod log; // --log, --log-format, --debug
 pub mod units; // sizes, durations and times as people write them
 pub mod error; // why a command failed, in the words that callers match
 pub mod sys; // the system calls: all of keel's unsafe
+
+#[cfg(test)]
+mod import_rule; // reads `crate::` in the sources against this list

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use crate::bundle::CONFIG;
+use crate::bundle::{CONFIG, SPEC_VERSION};
 use crate::error::{Error, Result};
-use crate::features::SPEC_VERSION;
 use crate::host::{CgroupMode, Host};
 
 /// Write a config.json to start from

@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use libc::{SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS};
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
 
 use self::abi::{ARM_PRIVATE, Abi, X32_BIT};
 use self::bpf::{Assembler, Jump, Place};
@@ -82,6 +82,11 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter> {
         ))
     })?;
     compile_for(profile, native)
+}
+
+/// Whether the numbers of this architecture's system calls are in the tables.
+pub fn knows(arch: Arch) -> bool {
+    Abi::native().is_some_and(|native| Abi::of(arch, native).is_some())
 }
 
 fn compile_for(profile: &LinuxSeccomp, native: Abi) -> Result<Filter> {
