@@ -51,6 +51,9 @@ pub enum Error {
         /// The rule.
         why: String,
     },
+    /// A layer's archive breaks a rule, or cannot be unpacked.
+    #[error(transparent)]
+    Archive(#[from] super::tar::Error),
     /// A system call outside the store failed.
     #[error("{doing} {target}")]
     Io {

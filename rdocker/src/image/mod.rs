@@ -3,10 +3,15 @@
 pub mod catalog;
 pub mod config;
 pub mod error;
+pub mod intake;
+pub mod layer;
+pub mod manifest;
 pub mod overlay;
+pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod remove;
+pub mod tar;
 
 use std::path::PathBuf;
 
