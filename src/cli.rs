@@ -22,7 +22,7 @@ pub use self::verbs::Verb;
 use self::verbs::{Row, VERBS, base, definition};
 use crate::bundle::SPEC_VERSION;
 use crate::error::Error;
-use crate::log::Format;
+use crate::log::{Format, Level};
 
 /// The flags in front of the verb.
 #[derive(Args, Clone, Debug, Default)]
@@ -45,6 +45,17 @@ pub struct Global {
     /// Run without a cgroup if there is no permission for one: true, false or auto
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = rootless)]
     pub rootless: Rootless,
+}
+
+impl Global {
+    /// How much is logged.
+    pub fn level(&self) -> Level {
+        if self.debug {
+            Level::Debug
+        } else {
+            Level::Warning
+        }
+    }
 }
 
 /// `--rootless`: whether a missing permission for cgroups is forgiven.

@@ -251,6 +251,16 @@ impl Verb {
             1
         }
     }
+
+    /// What stands before the error if the verb fails: the verbs that callers see fail most say so.
+    pub fn failure_prefix(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "keel create failed: ",
+            Self::Run(_) => "keel run failed: ",
+            Self::Exec(_) => "exec failed: ",
+            _ => "",
+        }
+    }
 }
 
 impl Words {
