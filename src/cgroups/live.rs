@@ -438,3 +438,38 @@ fn verify_sees_a_limit_that_somebody_changed_and_a_process_that_left() {
     let line = live.driver.verify(1, None).unwrap_err().line();
     assert!(line.starts_with("process 1 is not in the"), "{line}");
 }
+
+#[test]
+fn stats_count_what_the_container_used() {
+    for mut live in both("stats") {
+        live.driver.prepare(None).unwrap();
+        let burn = "i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done";
+        assert_eq!(answer(&mut live, burn), Some(0));
+        live.start("exec sleep 100");
+        let stats = live.driver.stats().unwrap();
+        assert!(stats.cpu.usage.total > 10_000_000, "{:?}", stats.cpu);
+        assert!(
+            stats.cpu.usage.user + stats.cpu.usage.kernel > 0,
+            "{:?}",
+            stats.cpu
+        );
+        assert_eq!(
+            stats.pids,
+            stats::Pids {
+                current: 1,
+                limit: 0
+            }
+        );
+        if live.saved.hierarchy("memory").is_some() {
+            assert!(
+                stats.memory.usage.usage > 0 && stats.memory.usage.max > 0,
+                "{:?}",
+                stats.memory
+            );
+            assert!(stats.memory.swap.limit > 0 && stats.memory.raw.contains_key("rss"));
+            assert!(stats.cpu.usage.percpu.iter().sum::<u64>() > 0);
+            assert!(stats.cpu.usage.percpu_user.iter().sum::<u64>() > 0);
+            assert_eq!(stats.cpuset.cpus.first(), Some(&0));
+        }
+    }
+}

@@ -16,6 +16,9 @@ mod limits_v2;
 mod live;
 mod paths;
 mod program;
+pub mod stats;
+mod stats_v1;
+mod stats_v2;
 mod tree;
 mod v1;
 mod v2;
@@ -29,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use paths::{Host, Mount, plan_on};
+pub use stats::Stats;
 
 /// What `create` asks for.
 #[derive(Debug, Clone, Copy)]
@@ -212,6 +216,9 @@ pub trait Driver {
 
     /// Sends `signal` to every process. `SIGKILL` reaches frozen processes, too.
     fn kill(&self, signal: i32) -> Result<()>;
+
+    /// What the container uses; what the kernel does not count is left at zero.
+    fn stats(&self) -> Result<Stats>;
 
     /// Removes the cgroups and all below them, in bounded time. That they are gone is a success.
     ///

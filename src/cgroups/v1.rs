@@ -14,7 +14,10 @@ use super::devices::{self, V1List};
 use super::dir::Dir;
 use super::limits::{self, Absent, Write};
 use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
-use super::{Below, Driver, Placement, Saved, Version, limits_v1, limits_v2, v2};
+use super::{
+    Below, Driver, Placement, Saved, Stats, Version, limits_v1, limits_v2, stats, stats_v1,
+    stats_v2, v2,
+};
 use crate::error::{Error, Result};
 
 /// How long to try to freeze: while processes keep appearing the freezer of v1 may stay `FREEZING`.
@@ -227,6 +230,40 @@ impl Driver for V1 {
             };
         }
         kill_everyone(self, signal)
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        let mut stats = Stats::default();
+        if let Some(leaf) = self.find("cpuacct")? {
+            stats.cpu.usage = stats_v1::cpu_usage(leaf);
+        }
+        if let Some(leaf) = self.find("cpu")? {
+            stats.cpu.throttling = stats_v1::throttling(leaf)?;
+        }
+        if let Some(leaf) = self.find("cpuset")? {
+            stats.cpuset = stats_v1::cpuset(leaf)?;
+        }
+        if let Some(leaf) = self.find("memory")? {
+            stats.memory = stats_v1::memory(leaf)?;
+        }
+        if let Some(leaf) = self.find("pids")? {
+            stats.pids = stats::pids(leaf)?.unwrap_or_default();
+        }
+        if let Some(leaf) = self.find("blkio")? {
+            stats.blkio = stats_v1::blkio(leaf)?;
+        }
+        if let Some(leaf) = self.find("hugetlb")? {
+            stats.hugetlb.extend(stats_v1::hugetlb(leaf)?);
+        }
+        if let Some(unified) = self.find("")? {
+            stats.cpu.psi = stats::psi(unified, "cpu.pressure")?;
+            stats.memory.psi = stats::psi(unified, "memory.pressure")?;
+            stats.blkio.psi = stats::psi(unified, "io.pressure")?;
+            if self.tree("hugetlb").is_none() {
+                stats.hugetlb.extend(stats_v2::hugetlb(unified)?);
+            }
+        }
+        Ok(stats)
     }
 
     fn remove(&self) -> Result<()> {

@@ -11,7 +11,9 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::dir::Dir;
 use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
-use super::{Below, Driver, Placement, Saved, Version, devices, limits, limits_v2, program};
+use super::{
+    Below, Driver, Placement, Saved, Stats, Version, devices, limits, limits_v2, program, stats_v2,
+};
 use crate::error::{Error, Result};
 
 /// How long to wait for the kernel to report `frozen 1`: a task in uninterruptible sleep delays it.
@@ -187,6 +189,18 @@ impl Driver for V2 {
             return Ok(());
         }
         kill_everyone(self, signal)
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        let leaf = self.existing()?;
+        Ok(Stats {
+            cpu: stats_v2::cpu(leaf)?,
+            memory: stats_v2::memory(leaf)?,
+            pids: stats_v2::processes(leaf)?,
+            blkio: stats_v2::blkio(leaf)?,
+            hugetlb: stats_v2::hugetlb(leaf)?.into_iter().collect(),
+            ..Stats::default()
+        })
     }
 
     fn remove(&self) -> Result<()> {
