@@ -48,7 +48,7 @@ impl<'a> Images<'a> {
     pub fn resolve(&self, text: &str) -> Result<Image> {
         self.read(|t| {
             let id = find(t, text)?;
-            self.load(t, &id)
+            self.image_of(t, &id)
         })
     }
 
@@ -59,7 +59,7 @@ impl<'a> Images<'a> {
 
     /// The image with this id.
     pub fn get(&self, id: &Digest) -> Result<Image> {
-        self.read(|t| self.load(t, id))
+        self.read(|t| self.image_of(t, id))
     }
 
     /// All images, the newest first.
@@ -67,7 +67,7 @@ impl<'a> Images<'a> {
         let mut images = self.read(|t| {
             let ids = digests(t, "SELECT id FROM images", [])?;
             ids.iter()
-                .map(|id| self.load(t, id))
+                .map(|id| self.image_of(t, id))
                 .collect::<Result<Vec<_>>>()
         })?;
         images.sort_by(|a, b| {
@@ -166,7 +166,7 @@ impl<'a> Images<'a> {
         self.store.write(change)
     }
 
-    pub(super) fn load(&self, t: &Transaction<'_>, id: &Digest) -> Result<Image> {
+    pub(super) fn image_of(&self, t: &Transaction<'_>, id: &Digest) -> Result<Image> {
         let row = t
             .prepare_cached("SELECT manifest, parent, added FROM images WHERE id = ?1")?
             .query_row([id.to_string()], |row| {

@@ -1,16 +1,21 @@
 //! Images: references, registries, archives, layers and the verbs that work on them.
 
+pub mod archive;
 pub mod catalog;
 pub mod config;
+pub mod create;
 pub mod error;
+pub mod history;
 pub mod intake;
 pub mod layer;
+pub mod load;
 pub mod manifest;
 pub mod overlay;
 pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod remove;
+pub mod save;
 pub mod tar;
 
 use std::path::PathBuf;
