@@ -4,88 +4,21 @@
 //! definitions, converts values and prints the help. Only the verb in use is built: nineteen
 //! definitions would cost `keel state` more than its work.
 
-mod args;
 mod flags;
-pub mod root;
 mod verbs;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Command, FromArgMatches};
 
-pub use self::args::{CreateArgs, DeleteArgs, IdArgs, KillArgs, ListArgs, PlanArgs, RunArgs};
 use self::flags::{Split, Stop, Until, split};
 pub use self::verbs::Verb;
 use self::verbs::{Row, VERBS, base, definition};
 use crate::bundle::SPEC_VERSION;
+use crate::context::Global;
 use crate::error::Error;
-use crate::log::{Format, Level};
-
-/// The flags in front of the verb.
-#[derive(Args, Clone, Debug, Default)]
-pub struct Global {
-    /// Directory of the containers' state [default: /run/keel, or $XDG_RUNTIME_DIR/keel]
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
-    /// Append the log to this file [default: stderr]
-    #[arg(long, value_name = "FILE")]
-    pub log: Option<PathBuf>,
-    /// text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = log_format)]
-    pub log_format: Format,
-    /// Log also what is being done
-    #[arg(long)]
-    pub debug: bool,
-    /// Make cgroups through systemd: linux.cgroupsPath is then slice:prefix:name
-    #[arg(long)]
-    pub systemd_cgroup: bool,
-    /// Run without a cgroup if there is no permission for one: true, false or auto
-    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = rootless)]
-    pub rootless: Rootless,
-}
-
-impl Global {
-    /// How much is logged.
-    pub fn level(&self) -> Level {
-        if self.debug {
-            Level::Debug
-        } else {
-            Level::Warning
-        }
-    }
-}
-
-/// `--rootless`: whether a missing permission for cgroups is forgiven.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rootless {
-    /// Decide by the user id and the user namespace.
-    #[default]
-    Auto,
-    /// Forgive.
-    Yes,
-    /// Fail.
-    No,
-}
-
-fn log_format(text: &str) -> Result<Format, String> {
-    match text {
-        "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
-        _ => Err(format!("invalid log-format: {text}")),
-    }
-}
-
-fn rootless(text: &str) -> Result<Rootless, &'static str> {
-    match text {
-        "auto" | "AUTO" | "Auto" => Ok(Rootless::Auto),
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(Rootless::Yes),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(Rootless::No),
-        _ => Err("true, false and auto exist"),
-    }
-}
 
 /// A command line, understood or not.
 #[derive(Debug)]
@@ -677,7 +610,7 @@ mod tests {
     fn the_log_of_a_wrong_verb_goes_where_the_global_flags_say() {
         let call = parsed(&["--log", "/l", "--log-format=json", "-debug", "bogus"]);
         assert_eq!(call.global.log, Some("/l".into()));
-        assert_eq!(call.global.log_format, Format::Json);
+        assert_eq!(call.global.log_format, crate::log::Format::Json);
         assert!(call.global.debug);
         assert!(matches!(call.verb, Err(Exit::Wrong { code: 3, .. })));
     }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// `run` is `create` and `start` in one go.
-const ALLOWED_BETWEEN_VERBS: &[(&str, &str)] = &[("run", "create"), ("run", "start")];
+/// `run` is `create`, `start` and `delete` in one go.
+const ALLOWED_BETWEEN_VERBS: &[(&str, &str)] =
+    &[("run", "create"), ("run", "start"), ("run", "delete")];
 
 /// What the code between clone and execve may use: see `child`.
 const CHILD_USES: &[&str] = &["plan", "sys"];

@@ -1,2 +1,58 @@
 //! keel, an OCI container runtime: parse, dispatch, print one error, exit.
-fn main() {}
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use keel::cli::{self, Exit, Invocation};
+use keel::context::{self, Context, Global};
+use keel::error::Error;
+
+#[cfg(debug_assertions)]
+#[global_allocator]
+static GUARD: keel::sys::guard::Guard = keel::sys::guard::Guard;
+
+fn main() -> ExitCode {
+    let Invocation { global, verb } = cli::parse(std::env::args_os());
+    let verb = match verb {
+        Ok(verb) => verb,
+        Err(Exit::Asked(text)) => return print(&text),
+        Err(Exit::Wrong { usage, error, code }) => {
+            print(&usage);
+            return fail(&global, &error.line(), &error, code);
+        }
+    };
+    let (prefix, code) = (verb.failure_prefix(), verb.failure_code());
+    let mut context = match Context::new(global.clone()) {
+        Ok(context) => context,
+        Err(error) => return fail(&global, &error.line(), &error, code),
+    };
+    match keel::verbs::run(verb, &mut context) {
+        Ok(code) => {
+            context.log.finish();
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            context
+                .log
+                .fail(&format!("{prefix}{}", error.line()), &error);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Writes the one line of a failure before there is a context; a log that cannot be opened is
+/// replaced by stderr.
+fn fail(global: &Global, message: &str, error: &Error, code: u8) -> ExitCode {
+    let log = context::open_log(global).or_else(|_| context::open_log(&Global::default()));
+    if let Ok(mut log) = log {
+        log.fail(message, error);
+    }
+    ExitCode::from(code)
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

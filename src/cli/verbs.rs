@@ -4,32 +4,34 @@ use std::ffi::OsString;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::args::{CreateArgs, DeleteArgs, IdArgs, KillArgs, ListArgs, PlanArgs, RunArgs};
 use super::flags::Until;
-use crate::{checkpoint, events, exec, mounts, pause, ps, spec_cmd, update};
+use crate::{
+    checkpoint, create, delete, events, exec, kill, list, mounts, pause, plan_cmd, ps, run,
+    spec_cmd, start, update,
+};
 
 /// What the caller wants done.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each variant is the verb of its name")]
 pub enum Verb {
     Checkpoint(checkpoint::Args),
-    Create(CreateArgs),
-    Delete(DeleteArgs),
+    Create(create::Args),
+    Delete(delete::Args),
     Events(events::Args),
     Exec(exec::Args),
     Features,
-    Kill(KillArgs),
-    List(ListArgs),
+    Kill(kill::Args),
+    List(list::Args),
     Mounts(mounts::Args),
     Pause(pause::Args),
-    Plan(PlanArgs),
+    Plan(plan_cmd::Args),
     Ps(ps::Args),
     Restore(checkpoint::RestoreArgs),
     Resume(pause::Args),
-    Run(RunArgs),
+    Run(run::Args),
     Spec(spec_cmd::Args),
-    Start(IdArgs),
-    State(IdArgs),
+    Start(start::Args),
+    State(list::StateArgs),
     Update(update::Args),
 }
 
@@ -96,7 +98,7 @@ pub static VERBS: &[Row] = &[
     ),
     row!(
         "create",
-        Create(CreateArgs),
+        Create(create::Args),
         Words::Id,
         End,
         "Create a container; its program waits for start",
@@ -104,7 +106,7 @@ pub static VERBS: &[Row] = &[
     ),
     row!(
         "delete",
-        Delete(DeleteArgs),
+        Delete(delete::Args),
         Words::Id,
         End,
         "Remove what a stopped container left",
@@ -137,7 +139,7 @@ pub static VERBS: &[Row] = &[
     },
     row!(
         "kill",
-        Kill(KillArgs),
+        Kill(kill::Args),
         Words::IdAnd(1),
         End,
         "Send a signal to a container's first process",
@@ -145,7 +147,7 @@ pub static VERBS: &[Row] = &[
     ),
     row!(
         "list",
-        List(ListArgs),
+        List(list::Args),
         Words::None,
         End,
         "List the containers",
@@ -169,7 +171,7 @@ pub static VERBS: &[Row] = &[
     ),
     row!(
         "plan",
-        Plan(PlanArgs),
+        Plan(plan_cmd::Args),
         Words::UpTo(1),
         End,
         "Print what create would do, step by step, without doing it",
@@ -201,7 +203,7 @@ pub static VERBS: &[Row] = &[
     ),
     row!(
         "run",
-        Run(RunArgs),
+        Run(run::Args),
         Words::Id,
         End,
         "Create and start a container, and delete it when it ends",
@@ -217,7 +219,7 @@ pub static VERBS: &[Row] = &[
     ),
     row!(
         "start",
-        Start(IdArgs),
+        Start(start::Args),
         Words::Id,
         End,
         "Let the program of a created container run",
@@ -225,7 +227,7 @@ pub static VERBS: &[Row] = &[
     ),
     row!(
         "state",
-        State(IdArgs),
+        State(list::StateArgs),
         Words::Id,
         End,
         "Print a container's state as JSON",

@@ -4,32 +4,21 @@ use std::ffi::CString;
 
 use super::mounts::{Mount, What};
 use super::text::cstring;
+use crate::cgroups::{Saved, Version};
 use crate::error::Result;
 use crate::sys::mount::{Attr, Reach};
-
-/// A cgroup hierarchy of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hierarchy {
-    /// Its directory's name below `/sys/fs/cgroup`; empty for the only one on pure v2.
-    pub name: String,
-    /// Parameters that mount it: the controllers, or `name=systemd`; empty for cgroup2.
-    pub params: Vec<String>,
-    /// The container's own cgroup, as a path of the host.
-    pub own: String,
-}
 
 /// What the entry `mount` of type `cgroup` stands for on a host with these hierarchies.
 ///
 /// With a cgroup namespace of its own (`own_root`) the container mounts the hierarchies themselves,
 /// which then begin at its cgroup; without, on v1, its own cgroup is bound in their place.
-pub fn expand(mount: Mount, hierarchies: &[Hierarchy], own_root: bool) -> Result<Vec<Mount>> {
+pub fn expand(mount: Mount, saved: Option<&Saved>, own_root: bool) -> Result<Vec<Mount>> {
     let target = mount.target.to_string_lossy().into_owned();
-    if let [only] = hierarchies
-        && only.name.is_empty()
-    {
+    let v1 = saved.filter(|saved| saved.version == Version::V1);
+    let Some(saved) = v1 else {
         let what = new(c"cgroup2", &[])?;
         return Ok(vec![Mount { what, ..mount }]);
-    }
+    };
     let readonly = mount.attr.set & libc::MOUNT_ATTR_RDONLY;
     let shared = Attr {
         set: mount.attr.set & !libc::MOUNT_ATTR_RDONLY,
@@ -41,13 +30,14 @@ pub fn expand(mount: Mount, hierarchies: &[Hierarchy], own_root: bool) -> Result
         readonly_last: readonly != 0,
         ..mount
     }];
-    for hierarchy in hierarchies {
-        let at = cstring(format!("{target}/{}", hierarchy.name), ".mounts")?;
+    for hierarchy in &saved.hierarchies {
+        let name = hierarchy.mount.rsplit('/').next().unwrap_or_default();
+        let at = cstring(format!("{target}/{name}"), ".mounts")?;
         let what = match own_root {
-            true if hierarchy.params.is_empty() => new(c"cgroup2", &[])?,
-            true => new(c"cgroup", &hierarchy.params)?,
+            true if hierarchy.controllers.is_empty() => new(c"cgroup2", &[])?,
+            true => new(c"cgroup", &hierarchy.controllers)?,
             false => What::Bind {
-                source: cstring(&hierarchy.own, ".linux.cgroupsPath")?,
+                source: cstring(hierarchy.full_path(), ".linux.cgroupsPath")?,
                 reach: Reach::One,
                 idmap: None,
             },

@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn impossible_maps_are_refused() {
-        let cases: &[(&str, &[(u32, u32, u32)])] = &[
+        type Case = (&'static str, &'static [(u32, u32, u32)]);
+        let cases: &[Case] = &[
             ("none", &[]),
             ("empty extent", &[(0, 0, 0)]),
             ("beyond 32 bits", &[(0, u32::MAX, 1), (1, 5, u32::MAX)]),

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime as oci;
 
+use crate::cgroups;
 use crate::error::{Error, Result};
 use crate::sys::mount::{Attr, Reach};
 
 mod cgroup_mount;
+pub mod fds;
 pub mod hooks;
 pub mod idmap;
 pub mod mounts;
@@ -24,14 +26,13 @@ pub mod settings;
 mod step;
 mod text;
 
-pub use cgroup_mount::Hierarchy;
 use hooks::{Hook, StateText};
 use mounts::Mount;
 use namespaces::Namespaces;
 use process::Process;
 use rootfs::Device;
 use settings::Settings;
-pub use step::{Frame, Kind, Step};
+pub use step::{Frame, HOOK_EXITED, HOOK_TIMEOUT, Kind, Step};
 
 /// Everything that `create` will do inside the new process, in plain data.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ pub struct Plan {
     pub settings: Settings,
     /// What is executed; without it the container can be created but not started.
     pub process: Process,
+    /// The compiled seccomp profile.
+    pub seccomp: Option<seccomp::Filter>,
     /// The session keyring's name.
     pub keyring: Option<CString>,
     /// Hooks that run in the container's namespaces before its root is entered.
@@ -101,12 +104,27 @@ pub struct Facts<'a> {
     pub listen_fds: u32,
     /// See `listen_fds`.
     pub preserve_fds: u32,
-    /// The parent has to put the child into its cgroup, since the kernel cannot at birth.
-    pub placed_by_parent: bool,
-    /// The cgroup hierarchies of the host; on pure v2 exactly one.
-    pub hierarchies: &'a [Hierarchy],
+    /// Where the container's cgroups will be.
+    pub cgroup: Option<&'a cgroups::Saved>,
     /// The runtime's own environment, for hooks that name none.
     pub environment: &'a [String],
+}
+
+impl<'a> Facts<'a> {
+    /// The plainest case for a bundle: no flags, nothing handed over.
+    pub const fn of(bundle: &'a Path) -> Self {
+        Self {
+            id: "",
+            setgroups_denied: false,
+            bundle,
+            no_pivot: false,
+            no_new_keyring: false,
+            listen_fds: 0,
+            preserve_fds: 0,
+            cgroup: None,
+            environment: &[],
+        }
+    }
 }
 
 impl Plan {
@@ -118,11 +136,18 @@ impl Plan {
         let no_linux = oci::Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&no_linux);
         refuse_what_is_missing(linux)?;
-        let namespaces = if spec.linux().is_some() {
-            Namespaces::read(linux)?
-        } else {
-            Namespaces::default()
+        let mut namespaces = match spec.linux() {
+            Some(linux) => Namespaces::read(linux)?,
+            None => Namespaces::default(),
         };
+        // On v1 no process is born in its cgroup.
+        let placed_by_parent = facts
+            .cgroup
+            .is_some_and(|saved| saved.version == cgroups::Version::V1);
+        if !placed_by_parent && namespaces.id_maps.is_none() {
+            // Born in its cgroup with the host's ids: nothing has to wait.
+            namespaces.birth |= std::mem::take(&mut namespaces.later);
+        }
         let Some(process) = spec.process() else {
             return Err(Error::spec(".process", "the container has no process"));
         };
@@ -167,6 +192,7 @@ impl Plan {
             masked_paths: rootfs::paths(linux.masked_paths().as_ref(), ".linux.maskedPaths")?,
             settings: Settings::read(spec, linux)?,
             process,
+            seccomp: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
             keyring: keyring(facts)?,
             create_container: hooks::read(create_container, "createContainer", facts.environment)?,
             start_container: hooks::read(start_container, "startContainer", &process_env)?,
@@ -177,7 +203,7 @@ impl Plan {
                 .flatten()
                 .any(|list| !list.is_empty()),
             may_set_groups: !facts.setgroups_denied,
-            waits_at_birth: facts.placed_by_parent || namespaces.id_maps.is_some(),
+            waits_at_birth: placed_by_parent || namespaces.id_maps.is_some(),
             namespaces,
             first_closed_fd: i32::try_from(kept).unwrap_or(i32::MAX).saturating_add(3),
         })
@@ -196,6 +222,10 @@ fn refuse_what_is_missing(linux: &oci::Linux) -> Result<()> {
     }
     if linux.intel_rdt().is_some() {
         return Err(Error::spec(".linux.intelRdt", why));
+    }
+    let profile = linux.seccomp().as_ref();
+    if profile.is_some_and(|profile| profile.listener_path().is_some()) {
+        return Err(Error::spec(".linux.seccomp.listenerPath", why));
     }
     Ok(())
 }
@@ -251,7 +281,7 @@ fn read_mounts(
         let read = mounts::read(mount, index, context)?;
         if matches!(&read.what, mounts::What::New { fs, .. } if fs.as_bytes() == b"cgroup") {
             let own_root = namespaces.new_ones() & namespaces::CGROUP != 0;
-            list.extend(cgroup_mount::expand(read, facts.hierarchies, own_root)?);
+            list.extend(cgroup_mount::expand(read, facts.cgroup, own_root)?);
         } else {
             list.push(read);
         }

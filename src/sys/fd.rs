@@ -113,6 +113,22 @@ pub fn close_from(first: RawFd, how: Close) -> Result<()> {
     }
 }
 
+/// Closes the descriptors from `first` to `last`.
+pub fn close_range(first: RawFd, last: RawFd) -> Result<()> {
+    // SAFETY: the caller has given up every owner of a descriptor in this range.
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, first as c_uint, last as c_uint, 0) };
+    match check(ret) {
+        Err(Errno::ENOSYS) => {
+            for fd in first..=last {
+                // SAFETY: as above; a number that is not open only gives EBADF.
+                unsafe { libc::close(fd) };
+            }
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
 fn close_each(first: RawFd, how: Close) -> Result<()> {
     let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
     let last = c_int::try_from(soft.min(1 << 20)).unwrap_or(1 << 20);

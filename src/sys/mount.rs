@@ -231,6 +231,13 @@ pub fn detach_here() -> Result<()> {
     nix::mount::umount2(c".", nix::mount::MntFlags::MNT_DETACH)
 }
 
+/// Moves the mount of the current directory over `/` (for a root that cannot be pivoted, as on an
+/// initramfs). Man page: mount(2), `MS_MOVE`.
+pub fn move_over_root() -> Result<()> {
+    let none = None::<&CStr>;
+    nix::mount::mount(Some(c"."), c"/", none, nix::mount::MsFlags::MS_MOVE, none)
+}
+
 /// The attributes of the mount behind `fd`, as `MS_*` flags of statfs(2).
 pub fn mount_flags(fd: BorrowedFd<'_>) -> Result<u64> {
     Ok(nix::sys::statvfs::fstatvfs(fd.as_fd())?.flags().bits())

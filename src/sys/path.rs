@@ -49,6 +49,15 @@ pub fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<Ow
     }
 }
 
+/// Opens `path` inside `root` without following any symbolic link; mounts may be crossed.
+pub fn open_plain(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
+    match openat2(root, path, flags, resolve) {
+        Err(Errno::ENOSYS) => step_down(root, path.to_bytes(), flags),
+        other => other,
+    }
+}
+
 fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag, resolve: u64) -> Result<OwnedFd> {
     // SAFETY: open_how is plain old data for which all zeroes is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
@@ -137,6 +146,41 @@ pub fn make_child(dir: BorrowedFd<'_>, name: &CStr, make: Make) -> Result<OwnedF
 pub fn kind_of(fd: BorrowedFd<'_>) -> Result<SFlag> {
     let mode = nix::sys::stat::fstat(fd)?.st_mode;
     Ok(SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits()))
+}
+
+/// The inode number of what `fd` refers to.
+pub fn inode(fd: BorrowedFd<'_>) -> Result<u64> {
+    Ok(nix::sys::stat::fstat(fd)?.st_ino)
+}
+
+/// Calls `each` with the name of every entry of the directory `dir` but `.` and `..`.
+///
+/// Man page: getdents64(2). The directory must be open for reading, at its start.
+pub fn each_entry(dir: BorrowedFd<'_>, each: &mut dyn FnMut(&CStr) -> Result<()>) -> Result<()> {
+    /// Where the name begins in a `linux_dirent64`, and where its record's length is.
+    const NAME: usize = 19;
+    const LENGTH: usize = 16;
+    let mut block = [0u8; 4096];
+    loop {
+        let (out, size) = (block.as_mut_ptr(), block.len());
+        // SAFETY: the buffer is ours and its length is passed.
+        let ret = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), out, size) };
+        let filled = check(ret)? as usize;
+        if filled == 0 {
+            return Ok(());
+        }
+        let mut rest = &block[..filled];
+        while rest.len() > NAME {
+            let length = usize::from(u16::from_ne_bytes([rest[LENGTH], rest[LENGTH + 1]]));
+            let (record, next) = rest.split_at_checked(length).ok_or(Errno::EIO)?;
+            let name = record.get(NAME..).ok_or(Errno::EIO)?;
+            let name = CStr::from_bytes_until_nul(name).map_err(|_| Errno::EIO)?;
+            if name != c"." && name != c".." {
+                each(name)?;
+            }
+            rest = next;
+        }
+    }
 }
 
 /// The path `/proc/self/fd/N`, written into `buffer`.

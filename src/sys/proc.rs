@@ -99,6 +99,18 @@ pub fn set_keyring_permissions(serial: i32, permissions: u32) -> Result<()> {
         .map(drop)
 }
 
+/// Sets the hostname of the caller's UTS namespace. Man page: sethostname(2).
+pub fn set_hostname(name: &CStr) -> Result<()> {
+    // SAFETY: the pointer and the length describe the same string, which is only read.
+    check(unsafe { libc::sethostname(name.as_ptr(), name.count_bytes()) }.into()).map(drop)
+}
+
+/// Sets the NIS domain name of the caller's UTS namespace. Man page: setdomainname(2).
+pub fn set_domainname(name: &CStr) -> Result<()> {
+    // SAFETY: the pointer and the length describe the same string, which is only read.
+    check(unsafe { libc::setdomainname(name.as_ptr(), name.count_bytes()) }.into()).map(drop)
+}
+
 /// Scheduling attributes as the kernel takes them. Man page: `sched_setattr(2)`, Linux 3.14.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -208,6 +220,13 @@ pub fn execve(
     }
     // SAFETY: both arrays end with a null pointer and their strings live as long as the arrays;
     // `extra` is borrowed for the whole call.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    super::Errno::last()
+}
+
+/// [`execve`] for a program whose environment is complete.
+pub fn execve_plain(path: &CStr, args: &CStrings, env: &CStrings) -> super::Errno {
+    // SAFETY: both arrays end with a null pointer and their strings live as long as the arrays.
     unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
     super::Errno::last()
 }

@@ -1,0 +1,96 @@
+//! Hooks that run inside the container's namespaces, as children of its first process.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::report::{At, Fault};
+use crate::plan::fds::Fds;
+use crate::plan::hooks::{Hook, StateText};
+use crate::plan::{HOOK_EXITED, HOOK_TIMEOUT, Plan, Step};
+use crate::sys::clone::Side;
+use crate::sys::fd::Ended;
+use crate::sys::{Errno, clone, fd, path, proc, tty};
+
+/// createContainer hooks: found on the host, run before its root is left.
+pub fn create_container(plan: &Plan, fds: &Fds, root: BorrowedFd<'_>) -> Result<(), Fault> {
+    if plan.create_container.is_empty() {
+        return Ok(());
+    }
+    let step = Step::CreateContainerHook;
+    nix::unistd::fchdir(root).at(step, 0)?;
+    let output = fds.hook_output.as_ref().map(AsFd::as_fd);
+    run(&plan.create_container, &plan.creating_state, output, step)
+}
+
+/// startContainer hooks: found and run inside the container, after start.
+pub fn start_container(plan: &Plan) -> Result<(), Fault> {
+    run(
+        &plan.start_container,
+        &plan.created_state,
+        None,
+        Step::StartContainerHook,
+    )
+}
+
+fn run(
+    hooks: &[Hook],
+    state: &StateText,
+    output: Option<BorrowedFd<'_>>,
+    step: Step,
+) -> Result<(), Fault> {
+    for (index, hook) in hooks.iter().enumerate() {
+        let stdin = state_file(state).at(step, index)?;
+        match clone::clone3(0, None).at(step, index)? {
+            Side::Child => become_hook(hook, stdin.as_fd(), output),
+            Side::Parent { pidfd, .. } => {
+                let in_time = fd::poll_in(pidfd.as_fd(), hook.timeout_ms).at(step, index)?;
+                if !in_time {
+                    fd::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).at(step, index)?;
+                }
+                let ended = fd::wait(pidfd.as_fd()).at(step, index)?;
+                let errno = match ended {
+                    _ if !in_time => HOOK_TIMEOUT,
+                    Ended::Code(0) => continue,
+                    ended => HOOK_EXITED + ended.exit_code(),
+                };
+                return Err(Fault {
+                    step,
+                    item: index as u16,
+                    errno,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A file with the container's state, which no reader can block on.
+fn state_file(state: &StateText) -> Result<OwnedFd, Errno> {
+    let file = fd::memfd(c"state")?;
+    let mut digits = [0; 20];
+    let pid = path::decimal(
+        &mut digits,
+        nix::unistd::getpid().as_raw().unsigned_abs().into(),
+    );
+    for part in [&state.before_pid, pid, &state.after_pid] {
+        let mut rest: &[u8] = part;
+        while !rest.is_empty() {
+            let count = nix::unistd::write(&file, rest)?;
+            rest = &rest[count..];
+        }
+    }
+    nix::unistd::lseek(&file, 0, nix::unistd::Whence::SeekSet)?;
+    Ok(file)
+}
+
+/// Executes the hook; the exit codes are the shell's for "cannot execute".
+fn become_hook(hook: &Hook, stdin: BorrowedFd<'_>, output: Option<BorrowedFd<'_>>) -> ! {
+    let ready = tty::make_stdio(stdin, 0).and_then(|()| match output {
+        Some(output) => tty::make_stdio(output, 1).and_then(|()| tty::make_stdio(output, 2)),
+        None => Ok(()),
+    });
+    if ready.is_ok() {
+        let _ = fd::close_from(3, fd::Close::OnExec);
+        proc::execve_plain(&hook.path, &hook.args, &hook.env);
+    }
+    clone::exit_now(127)
+}

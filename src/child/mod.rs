@@ -1,0 +1,69 @@
+//! Turns a freshly cloned process into the container, then executes it.
+//!
+//! Everything in this folder runs between `clone3` and `execve`: read the [`Plan`], make system
+//! calls, report one number. No allocation, no locks, no formatting, no panics; the debug build
+//! aborts on the first `malloc` (`sys::guard`). Order is the whole subject, and [`init`] is the order.
+//! Spec: runtime.md "Lifecycle", steps 2 to 9.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::plan::fds::Fds;
+use crate::plan::{Plan, Step};
+use crate::sys::{clone, proc};
+
+mod console;
+mod copy_up;
+mod hooks;
+mod identity;
+mod kernel;
+mod report;
+mod rootfs;
+
+use report::{At, Fault, Report};
+
+/// The life of the container's first process, up to execve. Never returns.
+pub fn init(plan: &mut Plan, fds: &mut Fds, report: OwnedFd) -> ! {
+    let mut report = Report::new(report);
+    let fault = match become_container(plan, fds, &mut report) {
+        Ok(never) => never,
+        Err(fault) => fault,
+    };
+    report.fault(fault);
+    clone::exit_now(1)
+}
+
+/// The order of container init. It succeeds by not coming back.
+fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Result<Fault, Fault> {
+    kernel::leave_the_parent(plan, report)?;
+    kernel::enter_namespaces(plan, fds)?;
+    kernel::start_session(plan)?;
+
+    let root = rootfs::enter_mount_namespace(plan, fds)?;
+    rootfs::mounts(plan, fds, root.as_fd())?;
+    rootfs::devices(plan, fds, root.as_fd())?;
+    if plan.parent_hooks {
+        report.reached(Step::Mounted, 0)?;
+    }
+    hooks::create_container(plan, fds, root.as_fd())?;
+    console::attach(plan, fds, root.as_fd())?;
+    kernel::sysctl(plan)?;
+    rootfs::readonly_paths(plan, root.as_fd())?;
+    rootfs::masked_paths(plan, root.as_fd())?;
+    rootfs::working_directory(plan, root.as_fd())?;
+    rootfs::finish_readonly(plan, fds, root.as_fd())?;
+    kernel::labels(plan)?;
+    rootfs::pivot(plan, root)?;
+
+    // From here on nothing of the host can be reached: not by path, not by descriptor.
+    kernel::close_host_descriptors(plan, fds, report)?;
+    kernel::names(plan)?;
+    kernel::attributes(plan)?;
+    identity::assume(plan)?;
+    let program = identity::look_up(plan)?;
+    report.reached(Step::Created, 0)?;
+    proc::set_parent_death_signal(0).at(Step::Created, 0)?;
+
+    report.wait_at_gate(fds)?;
+    hooks::start_container(plan)?;
+    kernel::execute(plan, program)
+}

@@ -1,0 +1,113 @@
+//! What the child tells the runtime: one frame of eight bytes at a time.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{MsgFlags, recv, send};
+
+use crate::plan::fds::Fds;
+use crate::plan::{Frame, Kind, Step};
+use crate::sys::{Errno, clone};
+
+/// The step that failed, for which item of its list, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    pub step: Step,
+    pub item: u16,
+    pub errno: i32,
+}
+
+/// Says at which step a system call failed.
+pub trait At<T> {
+    fn at(self, step: Step, item: usize) -> Result<T, Fault>;
+}
+
+impl<T> At<T> for Result<T, Errno> {
+    fn at(self, step: Step, item: usize) -> Result<T, Fault> {
+        self.map_err(|errno| Fault {
+            step,
+            item: item as u16,
+            errno: errno as i32,
+        })
+    }
+}
+
+/// The child's end of the conversation.
+pub struct Report {
+    /// The creating runtime, and after the gate the starting one.
+    peer: OwnedFd,
+}
+
+impl Report {
+    pub fn new(peer: OwnedFd) -> Self {
+        Self { peer }
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.peer.as_fd()
+    }
+
+    /// Says that `step` is reached and waits for the parent's answer.
+    pub fn reached(&self, step: Step, item: u16) -> Result<(), Fault> {
+        self.send(Frame {
+            kind: Kind::Reached,
+            step,
+            item,
+            errno: 0,
+        });
+        self.wait_for_go(step)
+    }
+
+    /// Waits for [`Kind::Go`]. If the parent is gone, so is the child.
+    pub fn wait_for_go(&self, step: Step) -> Result<(), Fault> {
+        let mut bytes = [0; Frame::SIZE];
+        loop {
+            match recv(self.peer.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+                Ok(0) => clone::exit_now(1),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).at(step, 0),
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Tells why this process ends. Nobody may be listening any more.
+    pub fn fault(&self, fault: Fault) {
+        let Fault { step, item, errno } = fault;
+        self.send(Frame {
+            kind: Kind::Fault,
+            step,
+            item,
+            errno,
+        });
+    }
+
+    fn send(&self, frame: Frame) {
+        // A parent that is gone is noticed by the next receive.
+        let _ = send(
+            self.peer.as_raw_fd(),
+            &frame.to_bytes(),
+            MsgFlags::MSG_NOSIGNAL,
+        );
+    }
+
+    /// A created container waits here until `start` connects; that connection gets the next reports.
+    ///
+    /// Without a gate (`run`) the runtime that created the container is also the one that starts it.
+    pub fn wait_at_gate(&mut self, fds: &mut Fds) -> Result<(), Fault> {
+        use nix::sys::socket::{SockFlag, accept4};
+        let Some(gate) = fds.gate.take() else {
+            return Ok(());
+        };
+        // The creating runtime waits for this end of file before it exits.
+        loop {
+            match accept4(gate.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+                Ok(peer) => {
+                    self.peer = crate::sys::fd::take(peer);
+                    return Ok(());
+                }
+                Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+                Err(errno) => return Err(errno).at(Step::Gate, 0),
+            }
+        }
+    }
+}

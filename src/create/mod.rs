@@ -1,0 +1,349 @@
+//! `create`: from a bundle to a process that waits to execute its program.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::bundle::Bundle;
+use crate::cgroups;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::hooks;
+use crate::plan::fds::Fds;
+use crate::plan::{Facts, Plan, Step, namespaces};
+use crate::spawn::{self, Spawned};
+use crate::state::{Container, Init, Record, gate};
+use crate::sys::fd;
+use crate::units::{Precision, rfc3339};
+use crate::validate::{Asked, validate};
+
+mod rollback;
+
+use rollback::Rollback;
+
+/// `create`, and what `run` shares with it.
+#[derive(clap::Args, Clone, Debug)]
+#[group(id = "create")]
+pub struct Args {
+    /// The bundle's directory
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Read this file instead of the bundle's config.json
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Send the terminal's master over this unix socket
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Send a pidfd of the container's first process over this unix socket
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Write the first process's pid to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Move the root instead of pivot_root: for a host that runs from a ramdisk
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Pass this many descriptors after stdio and $LISTEN_FDS to the container
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// A name for the container, unique under the root directory
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// How the container gets its terminal and when it starts.
+#[derive(Debug)]
+pub enum Mode {
+    /// `create`: the process waits at the gate, the terminal goes to the console socket.
+    Gated,
+    /// `run --detach`: it starts at once, the terminal goes to the console socket.
+    Detached,
+    /// `run`: it starts at once, the terminal stays with keel.
+    Foreground,
+}
+
+/// A container whose process is ready.
+#[derive(Debug)]
+pub struct Created {
+    /// The container, locked.
+    pub container: Container,
+    /// Its process, which has reported [`Step::Created`].
+    pub process: Spawned,
+    /// The plan it was made from.
+    pub plan: Plan,
+    /// The terminal's master, in the foreground.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// Everything that can be wrong with a bundle or a host; nothing half-made is left.
+pub fn run(args: &Args, context: &mut Context) -> Result<()> {
+    let created = create(args, context, &Mode::Gated)?;
+    let Created {
+        mut process, plan, ..
+    } = created;
+    process.go(&plan)?;
+    process.settle();
+    Ok(())
+}
+
+/// The straight line of `create`, and the first half of `run`.
+///
+/// The caller lets the process go on with [`Spawned::go`].
+///
+/// # Errors
+/// As [`run`].
+pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created> {
+    let (bundle, cgroup, mut plan) = decide(args, context, mode)?;
+
+    let mut rollback = Rollback::default();
+    let directory = context.store.reserve(&args.id)?;
+    let path = context.root.path.join(&args.id);
+    rollback.push(move || drop(fs::remove_dir_all(&path)));
+    let record = first_record(args, &bundle, &plan, &cgroup);
+    let mut container = directory.fill(record, &bundle.raw)?;
+
+    let mut driver = cgroups::open(&cgroup);
+    let undo = cgroup.clone();
+    rollback.push(move || drop(cgroups::open(&undo).remove()));
+    let resources = bundle
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.resources().as_ref());
+    let placement = driver.prepare(resources)?;
+    driver.confine(resources)?;
+    container.record.cgroup = driver.saved();
+
+    // After the cgroups: a container without a cgroup namespace gets its own ones as bind mounts.
+    let mut fds = plan.open()?;
+    if matches!(mode, Mode::Gated) {
+        fds.gate = Some(gate::build(container.dir())?);
+    }
+    let terminal = open_channels(&plan, args, mode, &mut fds)?;
+
+    let process = spawn::start(&mut plan, &mut fds, &placement)?;
+    container.record.init = Some(Init::of(process.pid)?);
+    if process.must_be_placed {
+        driver.place(process.pid)?;
+    }
+    release(&process, &plan, &bundle, &container, context.host.is_root())?;
+    process
+        .wait_for(&plan, Step::Created)
+        .map_err(|error| with_output(error, &fds))?;
+    process.set_rlimits(&plan)?;
+    let terminal = terminal
+        .map(|socket| receive_terminal(&socket))
+        .transpose()?;
+
+    container.record.complete = true;
+    container.save()?;
+    if let Some(socket) = &args.pidfd_socket {
+        send_pidfd(socket, &process)?;
+    }
+    if let Some(file) = &args.pid_file {
+        write_pid_file(file, process.pid)?;
+    }
+    rollback.commit();
+    Ok(Created {
+        container,
+        process,
+        plan,
+        terminal,
+    })
+}
+
+/// Everything that can be decided before anything is made.
+fn decide(
+    args: &Args,
+    context: &mut Context,
+    mode: &Mode,
+) -> Result<(Bundle, cgroups::Saved, Plan)> {
+    let bundle = Bundle::open(&args.bundle, args.config.as_deref())?;
+    for warning in &bundle.warnings {
+        context.log.warn(warning);
+    }
+    bundle.rootfs()?;
+    for warning in validate(&bundle.spec, &context.host, asked(args, mode))? {
+        context.log.warn(&warning.to_string());
+    }
+    let handed = handed_over(args)?;
+    let cgroup = context.plan_cgroup(&args.id, &bundle.spec)?;
+    let facts = Facts {
+        id: &args.id,
+        bundle: &bundle.path,
+        no_pivot: args.no_pivot,
+        no_new_keyring: args.no_new_keyring,
+        setgroups_denied: !context.host.is_root(),
+        listen_fds: handed.listen,
+        preserve_fds: handed.preserve,
+        cgroup: Some(&cgroup),
+        environment: &hooks::environment(),
+    };
+    let plan = Plan::for_create(&bundle.spec, &facts)?;
+    Ok((bundle, cgroup, plan))
+}
+
+/// Gives the process what only its parent can, and runs the hooks it waits for.
+fn release(
+    process: &Spawned,
+    plan: &Plan,
+    bundle: &Bundle,
+    container: &Container,
+    privileged: bool,
+) -> Result<()> {
+    process.map_ids(plan, privileged)?;
+    process.set_oom_score(plan)?;
+    if plan.waits_at_birth {
+        process.go(plan)?;
+    }
+    if plan.parent_hooks {
+        process.wait_for(plan, Step::Mounted)?;
+        hooks::before_pivot(&bundle.spec, &container.record, &hooks::environment())?;
+        process.go(plan)?;
+    }
+    Ok(())
+}
+
+/// Descriptors that the caller passes through keel to the container.
+struct Handed {
+    listen: u32,
+    preserve: u32,
+}
+
+/// Counts them, checks that they are open, and makes every other one close on exec.
+fn handed_over(args: &Args) -> Result<Handed> {
+    let listen: u32 = std::env::var("LISTEN_FDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    let preserve = args.preserve_fds;
+    let first = 3 + i64::from(listen);
+    for number in first..first + i64::from(preserve) {
+        if !i32::try_from(number).is_ok_and(fd::is_open) {
+            let why = format!(
+                "unable to stat preserved-fd {number} (of {preserve} fds): it is not open in keel"
+            );
+            return Err(Error::Usage(why));
+        }
+    }
+    Ok(Handed { listen, preserve })
+}
+
+fn asked(args: &Args, mode: &Mode) -> Asked {
+    Asked {
+        no_pivot: args.no_pivot,
+        detach: !matches!(mode, Mode::Foreground),
+        console_socket: args.console_socket.is_some(),
+    }
+}
+
+/// The record before anything exists: all that `delete` needs after a `kill -9`.
+fn first_record(args: &Args, bundle: &Bundle, plan: &Plan, cgroup: &cgroups::Saved) -> Record {
+    let hooks = bundle.spec.hooks().as_ref();
+    let some = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let later = hooks.is_some_and(|hooks| some(hooks.poststart()) || some(hooks.poststop()));
+    let annotations = bundle.spec.annotations().iter().flatten();
+    Record {
+        oci_version: bundle.spec.version().clone(),
+        id: args.id.clone(),
+        bundle: bundle.path.display().to_string(),
+        rootfs: plan.rootfs.to_string_lossy().into_owned(),
+        created: rfc3339(SystemTime::now(), Precision::Nanos),
+        annotations: annotations
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<BTreeMap<_, _>>(),
+        init: None,
+        complete: false,
+        cgroup: cgroup.clone(),
+        own_pid_namespace: plan.namespaces.new_ones() & namespaces::PID != 0,
+        has_later_hooks: later,
+    }
+}
+
+/// Opens where the process sends its terminal's master and its hooks' output; nobody need listen
+/// yet.
+///
+/// In the foreground keel itself receives the terminal: the end for that is returned.
+fn open_channels(plan: &Plan, args: &Args, mode: &Mode, fds: &mut Fds) -> Result<Option<OwnedFd>> {
+    if !plan.create_container.is_empty() {
+        let output = fd::memfd(c"hook output");
+        fds.hook_output = Some(output.map_err(|errno| Error::host("make", "a memfd", errno))?);
+    }
+    if plan.process.terminal.is_none() {
+        return Ok(None);
+    }
+    if let Some(path) = &args.console_socket {
+        let stream = UnixStream::connect(path)
+            .map_err(|error| Error::host("connect to console socket", path.display(), error))?;
+        fds.console = Some(stream.into());
+        return Ok(None);
+    }
+    debug_assert!(matches!(mode, Mode::Foreground));
+    let (ours, theirs) =
+        UnixStream::pair().map_err(|error| Error::host("make", "a console socket", error))?;
+    fds.console = Some(theirs.into());
+    Ok(Some(ours.into()))
+}
+
+fn receive_terminal(socket: &OwnedFd) -> Result<OwnedFd> {
+    let failed = |errno| Error::host("receive", "the terminal's master", errno);
+    let (_, master) = fd::recv_fd(socket.as_fd(), &mut [0; 64]).map_err(failed)?;
+    master.ok_or_else(|| Error::Failed("the container's process sent no terminal".into()))
+}
+
+/// Adds what createContainer hooks have printed to the error of the one that failed.
+fn with_output(error: Error, fds: &Fds) -> Error {
+    use std::io::{Read, Seek};
+    let Some(output) = fds.hook_output.as_ref().and_then(|fd| fd.try_clone().ok()) else {
+        return error;
+    };
+    let (mut file, mut text) = (File::from(output), String::new());
+    let read = file
+        .rewind()
+        .and_then(|()| file.take(hooks::MAX_OUTPUT).read_to_string(&mut text));
+    match (read, error) {
+        (Ok(_), Error::Failed(line)) if line.contains("hook #") => {
+            Error::Failed(format!("{line}, output: {}", text.trim()))
+        }
+        (_, error) => error,
+    }
+}
+
+fn send_pidfd(path: &Path, process: &Spawned) -> Result<()> {
+    let stream = UnixStream::connect(path)
+        .map_err(|error| Error::host("connect to pidfd socket", path.display(), error))?;
+    fd::send_fd(stream.as_fd(), b"standard", process.pidfd.as_fd())
+        .map_err(|errno| Error::host("send the pidfd to", path.display(), errno))
+}
+
+/// Writes the pid, in decimal without a newline, so that a reader sees all of it or nothing.
+///
+/// # Errors
+/// [`Error::Host`] if the file cannot be written.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    let temporary = path.with_file_name(name);
+    let write = || {
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .open(&temporary)?;
+        file.write_all(pid.to_string().as_bytes())?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|error| Error::host("write pid file", path.display(), error))
+}

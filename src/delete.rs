@@ -1,0 +1,103 @@
+//! `delete`: removes what a container has left, with `--force` after killing it.
+
+use std::os::fd::AsFd;
+
+use crate::cgroups;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::hooks;
+use crate::state::{Container, Status};
+use crate::sys::fd;
+
+/// `delete`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Kill the container first; succeed also if it does not exist
+    #[arg(long, short)]
+    pub force: bool,
+    /// The container's name
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// How long a killed process may take to end: as long as runc waits.
+const DEATH_PATIENCE_MS: i32 = 10_000;
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Error::WrongStatus`] if the container runs and `--force` is missing; an error that names what
+/// is left if something cannot be removed.
+pub fn run(args: &Args, context: &mut Context) -> Result<()> {
+    let container = match context.store.load_locked(&args.id) {
+        // A create that was killed before its first record, or nothing at all.
+        Err(Error::NotFound) if args.force => {
+            return match context.store.remove_leftover(&args.id) {
+                Err(Error::NotFound) => Ok(()),
+                other => other,
+            };
+        }
+        other => other?,
+    };
+    match container.status()? {
+        Status::Stopped | Status::Creating => {}
+        Status::Created => kill(&container)?,
+        _ if args.force => kill(&container)?,
+        status => {
+            let id = &args.id;
+            let why = format!("cannot delete container {id} that is not stopped: {status}");
+            return Err(Error::WrongStatus(why));
+        }
+    }
+    remove(container, context)
+}
+
+/// Removes a container whose process has ended: cgroup, poststop hooks, directory.
+///
+/// # Errors
+/// [`Error::Host`] with what could not be removed; the record then stays, for another try.
+pub fn remove(container: Container, context: &mut Context) -> Result<()> {
+    let cgroup = cgroups::open(&container.record.cgroup);
+    if !container.record.own_pid_namespace {
+        cgroup.kill(libc::SIGKILL)?;
+    }
+    cgroup.remove()?;
+    if container.record.has_later_hooks {
+        let environment = hooks::environment();
+        for error in hooks::after_stop(&container.spec()?, &container.record, &environment) {
+            context.log.warn(&error.line());
+        }
+    }
+    container.remove()
+}
+
+/// Kills the container and waits until it is dead.
+fn kill(container: &Container) -> Result<()> {
+    let cgroup = cgroups::open(&container.record.cgroup);
+    let Some(init) = container.record.init else {
+        return Ok(());
+    };
+    let pidfd = match init.open() {
+        Err(Error::NotRunning) => return Ok(()),
+        other => other?,
+    };
+    if container.record.own_pid_namespace {
+        // It may have ended meanwhile; the wait below tells.
+        let _ = fd::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        if cgroup.is_frozen()? {
+            cgroup.thaw()?;
+        }
+    } else {
+        cgroup.kill(libc::SIGKILL)?;
+        let _ = fd::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    }
+    let ended = fd::poll_in(pidfd.as_fd(), DEATH_PATIENCE_MS)
+        .map_err(|errno| Error::host("wait for", "container init", errno))?;
+    if ended {
+        return Ok(());
+    }
+    let pid = init.pid;
+    Err(Error::Failed(format!(
+        "container init still running: process {pid} does not die"
+    )))
+}

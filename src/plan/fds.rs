@@ -1,0 +1,139 @@
+//! The descriptors that the plan names, opened by the parent before the clone.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use super::Plan;
+use super::mounts::What;
+use super::namespaces::{self, USER};
+use crate::error::{Error, Result};
+use crate::sys::mount::{Reach, clone_tree};
+use crate::sys::{Errno, clone};
+
+/// See the module text. The child holds copies of all of these, and closes them on entering its root.
+#[derive(Debug, Default)]
+pub struct Fds {
+    /// A detached copy of the root file system's mounts; none if the caller may not copy them.
+    pub rootfs: Option<OwnedFd>,
+    /// The namespaces to join, in the plan's order.
+    pub joins: Vec<OwnedFd>,
+    /// For each bind mount a detached copy of its source; none if the caller may not copy it.
+    pub sources: Vec<Option<OwnedFd>>,
+    /// For each device a detached copy of the host's node, where mknod(2) is not allowed.
+    pub nodes: Vec<Option<OwnedFd>>,
+    /// Where the child keeps the mounts that become read-only at the end.
+    pub late: Vec<Option<OwnedFd>>,
+    /// The socket over which the terminal's master is sent.
+    pub console: Option<OwnedFd>,
+    /// The listening socket at which a created container waits for `start`.
+    pub gate: Option<OwnedFd>,
+    /// Where the output of createContainer hooks goes, for the error message.
+    pub hook_output: Option<OwnedFd>,
+}
+
+impl Plan {
+    /// Opens what the plan names.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] or [`Error::Host`] for a path that is missing or of the wrong kind.
+    pub fn open(&self) -> Result<Fds> {
+        let has_mounts = self.namespaces.has(namespaces::MOUNT);
+        let bind_nodes = self.namespaces.has(USER);
+        let mut fds = Fds {
+            rootfs: if has_mounts {
+                self.open_rootfs()?
+            } else {
+                None
+            },
+            joins: self.open_joins()?,
+            ..Fds::default()
+        };
+        for (index, mount) in self.mounts.iter().enumerate() {
+            fds.sources.push(match &mount.what {
+                What::New { .. } => None,
+                What::Bind { source, reach, .. } => {
+                    let at = || format!("mount source {} (.mounts, entry {index})", shown(source));
+                    copy_of(source, *reach).map_err(|errno| Error::host("open", at(), errno))?
+                }
+            });
+            fds.late.push(None);
+        }
+        for device in &self.devices {
+            fds.nodes.push(match bind_nodes {
+                true if device.kind != libc::S_IFIFO => {
+                    let at = || format!("device {} of the host", shown(&device.path));
+                    copy_of(&device.path, Reach::One)
+                        .map_err(|errno| Error::host("open", at(), errno))?
+                }
+                _ => None,
+            });
+        }
+        Ok(fds)
+    }
+
+    fn open_rootfs(&self) -> Result<Option<OwnedFd>> {
+        let path = || format!("root file system {} (.root.path)", shown(&self.rootfs));
+        let dir = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        nix::fcntl::open(&*self.rootfs, dir, Mode::empty())
+            .map_err(|errno| Error::host("open", path(), errno))?;
+        copy_of(&self.rootfs, Reach::Tree).map_err(|errno| Error::host("open", path(), errno))
+    }
+
+    /// Opens the namespaces to join and checks that each is of its kind.
+    fn open_joins(&self) -> Result<Vec<OwnedFd>> {
+        let open = |join: &namespaces::Join| {
+            let at = || format!("{} ({})", join.path.display(), join.at);
+            // A FIFO in the place of a namespace must not block.
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+            let fd = nix::fcntl::open(&join.path, flags, Mode::empty())
+                .map_err(|errno| Error::host("open namespace", at(), errno))?;
+            match clone::namespace_kind(fd.as_fd()) {
+                Ok(kind) if kind == join.kind => Ok(fd),
+                Ok(kind) => {
+                    let (is, wanted) = (namespaces::name(kind), namespaces::name(join.kind));
+                    let why = format!("{} is a {is} namespace, not {wanted}", join.path.display());
+                    Err(Error::spec(join.at.clone(), why))
+                }
+                Err(_) => {
+                    let why = format!("{} is not a namespace", join.path.display());
+                    Err(Error::spec(join.at.clone(), why))
+                }
+            }
+        };
+        self.namespaces.joins.iter().map(open).collect()
+    }
+}
+
+/// A detached copy of what is mounted at `path`, or nothing if the caller may not make one: then the
+/// child does, in its own user namespace.
+fn copy_of(path: &CStr, reach: Reach) -> Result<Option<OwnedFd>, Errno> {
+    match clone_tree(cwd(), path, reach) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::EPERM) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// `AT_FDCWD`, for paths that are absolute.
+fn cwd() -> BorrowedFd<'static> {
+    nix::fcntl::AT_FDCWD
+}
+
+fn shown(path: &CStr) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// A pair of connected sockets that keep message boundaries.
+pub fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .map_err(|errno| Error::host("make", "a socket pair", errno))
+}

@@ -1,0 +1,386 @@
+//! The parent's half of making a process: how it is born, what it is given, what it reports.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{MsgFlags, recv, send};
+
+use crate::cgroups::Placement;
+use crate::child;
+use crate::error::{Error, Result};
+use crate::plan::fds::{Fds, socket_pair};
+use crate::plan::namespaces::{CGROUP, PID, TIME, USER};
+use crate::plan::{Frame, Kind, Plan, Step};
+use crate::sys::clone::{self, Side};
+use crate::sys::{Errno, fd, proc};
+
+/// A container's first process that has not executed its program yet. Dropping it kills it.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its pid in the runtime's pid namespace.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    report: OwnedFd,
+    /// Whether it still has to be put into its cgroup.
+    pub must_be_placed: bool,
+    settled: bool,
+}
+
+/// Clones the process; if the plan says so, it waits for [`Spawned::go`] before it does anything.
+///
+/// # Errors
+/// [`Error::Setup`] if it cannot be born: a limit is reached or a namespace is not allowed.
+pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement) -> Result<Spawned> {
+    let (ours, theirs) = socket_pair()?;
+    let restore = join_for_children(plan, fds)?;
+    let born = match placement {
+        Placement::AtBirth(cgroup) => match bear(plan, fds, Some(cgroup.as_fd())) {
+            // Kernels before 5.7, and cgroups that take no processes this way.
+            Err(Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EOPNOTSUPP) => {
+                plan.namespaces.later |= plan.namespaces.birth & CGROUP;
+                plan.namespaces.birth &= !CGROUP;
+                plan.waits_at_birth = true;
+                bear(plan, fds, None).map(|side| (side, true))
+            }
+            other => other.map(|side| (side, false)),
+        },
+        Placement::ByParent => bear(plan, fds, None).map(|side| (side, true)),
+        Placement::Nowhere => bear(plan, fds, None).map(|side| (side, false)),
+    };
+    let (side, must_be_placed) = born.map_err(|errno| Error::Setup {
+        step: born_text(plan, errno),
+        errno: errno.into(),
+    })?;
+    match side {
+        Side::Child => {
+            drop(ours);
+            child::init(plan, fds, theirs)
+        }
+        Side::Parent { pid, pidfd } => {
+            drop(theirs);
+            for (own, kind) in restore {
+                clone::setns(own.as_fd(), kind)
+                    .map_err(|errno| Error::host("return to", "the runtime's namespace", errno))?;
+            }
+            Ok(Spawned {
+                pid,
+                pidfd,
+                report: ours,
+                must_be_placed,
+                settled: false,
+            })
+        }
+    }
+}
+
+fn born_text(plan: &Plan, errno: Errno) -> String {
+    let hint = match errno {
+        Errno::EPERM if plan.namespaces.birth & USER != 0 => {
+            " (are user namespaces allowed? see /proc/sys/user/max_user_namespaces)"
+        }
+        Errno::ENOSPC | Errno::EUSERS => " (a limit in /proc/sys/user is reached)",
+        Errno::EAGAIN => " (a limit on processes is reached)",
+        _ => "",
+    };
+    format!("start the container's process{hint}")
+}
+
+/// The clone itself.
+fn bear(plan: &Plan, fds: &Fds, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> {
+    let mut flags = plan.namespaces.birth;
+    if plan.namespaces.time_offsets.is_some() {
+        flags &= !TIME;
+    }
+    let joins = plan.namespaces.joins.iter().zip(&fds.joins);
+    match joins.into_iter().find(|(join, _)| join.kind == USER) {
+        Some((_, user)) if plan.namespaces.makes_inside_a_joined_user_namespace() => {
+            bear_inside(user.as_fd(), flags, cgroup)
+        }
+        _ => clone::clone3(flags, cgroup),
+    }
+}
+
+/// Namespaces that must belong to a joined user namespace: a process that joins it has the child in
+/// keel's name (`CLONE_PARENT`), hands over its pidfd, and is gone. keel itself could not come back.
+fn bear_inside(
+    user: BorrowedFd<'_>,
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Side, Errno> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    let flags_of = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags_of)?;
+    let stage = match clone::clone3(0, cgroup)? {
+        Side::Child => {
+            let born = clone::setns(user, USER)
+                .and_then(|()| proc::set_gid(0))
+                .and_then(|()| proc::set_uid(0))
+                .and_then(|()| clone::clone3(flags | libc::CLONE_PARENT as u64, None));
+            match born {
+                Ok(Side::Child) => return Ok(Side::Child),
+                Ok(Side::Parent { pidfd, .. }) => {
+                    let _ = fd::send_fd(theirs.as_fd(), &[0], pidfd.as_fd());
+                }
+                Err(errno) => {
+                    let bytes = (errno as i32).to_ne_bytes();
+                    let _ = send(theirs.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL);
+                }
+            }
+            clone::exit_now(0)
+        }
+        Side::Parent { pidfd, .. } => pidfd,
+    };
+    drop(theirs);
+    let mut bytes = [0; 4];
+    let answer = fd::recv_fd(ours.as_fd(), &mut bytes);
+    fd::wait(stage.as_fd())?;
+    match answer? {
+        (_, Some(pidfd)) => Ok(Side::Parent {
+            pid: pid_of(pidfd.as_fd())?,
+            pidfd,
+        }),
+        (4, None) => Err(Errno::from_raw(i32::from_ne_bytes(bytes))),
+        _ => Err(Errno::ECHILD),
+    }
+}
+
+/// The pid behind a pidfd, in the runtime's pid namespace. Man page: pidfd_open(2), "fdinfo".
+fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = fs::read_to_string(path).map_err(|_| Errno::ESRCH)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    line.and_then(|pid| pid.trim().parse().ok())
+        .ok_or(Errno::ESRCH)
+}
+
+/// A pid or time namespace takes effect for children only: the runtime joins or makes it, has the
+/// child, and goes back. Returns the way back.
+fn join_for_children(plan: &Plan, fds: &Fds) -> Result<Vec<(OwnedFd, u64)>> {
+    let mut restore = Vec::new();
+    let own = |name: &str| -> Result<OwnedFd> {
+        let path = format!("/proc/self/ns/{name}");
+        let file = fs::File::open(&path).map_err(|error| Error::host("open", &path, error))?;
+        Ok(file.into())
+    };
+    for (join, fd) in plan.namespaces.joins.iter().zip(&fds.joins) {
+        let name = match join.kind {
+            PID => "pid",
+            TIME => "time",
+            _ => continue,
+        };
+        restore.push((own(name)?, join.kind));
+        clone::setns(fd.as_fd(), join.kind)
+            .map_err(|errno| Error::host("join namespace", join.path.display(), errno))?;
+    }
+    if let Some(offsets) = &plan.namespaces.time_offsets {
+        restore.push((own("time")?, TIME));
+        clone::unshare(TIME).map_err(|errno| Error::host("make", "a time namespace", errno))?;
+        let path = "/proc/self/timens_offsets";
+        fs::write(path, offsets).map_err(|error| match error.raw_os_error() {
+            Some(libc::ERANGE) => Error::spec(
+                ".linux.timeOffsets",
+                "the kernel does not take offsets this large",
+            ),
+            _ => Error::host("write", path, error),
+        })?;
+    }
+    Ok(restore)
+}
+
+impl Spawned {
+    /// Writes the id maps of the new user namespace.
+    ///
+    /// # Errors
+    /// [`Error::Host`] with the kernel's reason, or what newuidmap(1) says.
+    pub fn map_ids(&self, plan: &Plan, privileged: bool) -> Result<()> {
+        let Some((uids, gids)) = &plan.namespaces.id_maps else {
+            return Ok(());
+        };
+        let write = |file: &str, text: &str| {
+            let path = format!("/proc/{}/{file}", self.pid);
+            fs::write(&path, text).map_err(|error| Error::host("write", &path, error))
+        };
+        if privileged {
+            write("uid_map", uids)?;
+            return write("gid_map", gids);
+        }
+        self.map_unprivileged("newuidmap", "uid_map", uids)?;
+        self.map_unprivileged("newgidmap", "gid_map", gids)
+    }
+
+    /// A map of more than the caller's own id needs the setuid helper and subordinate ids.
+    fn map_unprivileged(&self, helper: &str, file: &str, map: &str) -> Result<()> {
+        let path = format!("/proc/{}/{file}", self.pid);
+        let numbers: Vec<&str> = map.split_whitespace().collect();
+        if numbers.len() == 3 && numbers[2] == "1" {
+            if file == "gid_map" {
+                let setgroups = format!("/proc/{}/setgroups", self.pid);
+                fs::write(&setgroups, "deny")
+                    .map_err(|error| Error::host("write", &setgroups, error))?;
+            }
+            if fs::write(&path, map).is_ok() {
+                return Ok(());
+            }
+        }
+        let output = std::process::Command::new(helper)
+            .arg(self.pid.to_string())
+            .args(&numbers)
+            .output()
+            .map_err(|error| Error::host("run", helper, error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let why = String::from_utf8_lossy(&output.stderr);
+        Err(Error::Failed(format!("{helper}: {}", why.trim())))
+    }
+
+    /// Sets `/proc/PID/oom_score_adj`.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if the value is lower than the caller may set.
+    pub fn set_oom_score(&self, plan: &Plan) -> Result<()> {
+        let Some(score) = plan.process.oom_score_adj else {
+            return Ok(());
+        };
+        let path = format!("/proc/{}/oom_score_adj", self.pid);
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(score.to_string().as_bytes()))
+            .map_err(|error| Error::host("write", format!("{score} to {path}"), error))
+    }
+
+    /// Sets the resource limits, late, so that a low one does not hinder the set-up.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if a hard limit would rise without the right to.
+    pub fn set_rlimits(&self, plan: &Plan) -> Result<()> {
+        for (index, (resource, soft, hard)) in plan.process.rlimits.iter().enumerate() {
+            crate::sys::proc::set_rlimit(self.pid, *resource, *soft, *hard).map_err(|errno| {
+                Error::host("set", format!("the limit .process.rlimits[{index}]"), errno)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Lets the process go on.
+    ///
+    /// # Errors
+    /// Whatever the process has reported instead of waiting, or that it is gone.
+    pub fn go(&self, plan: &Plan) -> Result<()> {
+        let frame = Frame {
+            kind: Kind::Go,
+            step: Step::Born,
+            item: 0,
+            errno: 0,
+        };
+        match send(
+            self.report.as_raw_fd(),
+            &frame.to_bytes(),
+            MsgFlags::MSG_NOSIGNAL,
+        ) {
+            Ok(_) => Ok(()),
+            Err(_) => self.wait_for(plan, Step::Created).map(drop),
+        }
+    }
+
+    /// Waits until the process reports that it has reached `step`.
+    ///
+    /// # Errors
+    /// The fault that it reports, or how it ended.
+    pub fn wait_for(&self, plan: &Plan, step: Step) -> Result<Frame> {
+        match receive(self.report.as_fd())? {
+            Some(frame) if frame.kind == Kind::Reached && frame.step == step => Ok(frame),
+            Some(frame) if frame.kind == Kind::Fault => Err(plan.explain(frame)),
+            Some(frame) => {
+                let is = plan.describe(frame.step, frame.item);
+                Err(Error::Failed(format!(
+                    "the container's process is at an unexpected step: {is}"
+                )))
+            }
+            None => Err(self.death()),
+        }
+    }
+
+    /// Waits until the process has executed its program.
+    ///
+    /// # Errors
+    /// The fault that it reports instead.
+    pub fn wait_for_exec(&self, plan: &Plan) -> Result<()> {
+        match wait_for_exec(self.report.as_fd())? {
+            Some(fault) => Err(plan.explain(fault)),
+            None => Ok(()),
+        }
+    }
+
+    /// Why the process is gone although it has reported nothing.
+    fn death(&self) -> Error {
+        match fd::wait(self.pidfd.as_fd()) {
+            Ok(fd::Ended::Signal(libc::SIGKILL)) => Error::Failed(
+                "container init was killed by SIGKILL: \
+                 container init was OOM-killed (memory limit too low?)"
+                    .into(),
+            ),
+            Ok(fd::Ended::Signal(signal)) => {
+                Error::Failed(format!("container init was killed by signal {signal}"))
+            }
+            Ok(fd::Ended::Code(code)) => Error::Failed(format!(
+                "container init exited with code {code} without a report"
+            )),
+            Err(errno) => Error::host("wait for", "container init", errno),
+        }
+    }
+
+    /// The process is the container's from now on: dropping this value does not kill it any more.
+    pub const fn settle(&mut self) {
+        self.settled = true;
+    }
+}
+
+/// Reads frames from a process past the gate until it has executed its program.
+///
+/// Returns the fault that it reports instead, if it does.
+///
+/// # Errors
+/// [`Error::Host`] if nothing can be read.
+pub fn wait_for_exec(report: BorrowedFd<'_>) -> Result<Option<Frame>> {
+    while let Some(frame) = receive(report)? {
+        if frame.kind == Kind::Fault {
+            return Ok(Some(frame));
+        }
+    }
+    Ok(None)
+}
+
+/// The next frame, or nothing at the end.
+fn receive(report: BorrowedFd<'_>) -> Result<Option<Frame>> {
+    let mut bytes = [0; Frame::SIZE];
+    let failed = |errno| Error::host("read from", "the container's process", errno);
+    loop {
+        match recv(report.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {
+                let frame = Frame::from_bytes(bytes);
+                return frame
+                    .map(Some)
+                    .ok_or_else(|| failed(io::Error::from(Errno::EPROTO)));
+            }
+            Err(Errno::EINTR) => {}
+            // Reset: the process was killed with unread data.
+            Err(Errno::ECONNRESET) => return Ok(None),
+            Err(errno) => return Err(failed(errno.into())),
+        }
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        if !self.settled {
+            // It may be gone and reaped already; either way nothing of it is left.
+            let _ = fd::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+            let _ = fd::wait(self.pidfd.as_fd());
+        }
+    }
+}

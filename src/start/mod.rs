@@ -1,0 +1,96 @@
+//! `start`: opens the gate, waits until the program is executed, runs poststart hooks.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::hooks;
+use crate::plan::{Facts, Frame, Plan};
+use crate::spawn;
+use crate::state::{Container, Status, gate};
+use crate::sys::fd;
+
+/// `start`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// The container's name
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Error::WrongStatus`] unless the container is created; what the process reports if its program
+/// cannot be executed; a poststart hook's failure, which also kills the container.
+pub fn run(args: &Args, context: &mut Context) -> Result<()> {
+    let container = context.store.load_locked(&args.id)?;
+    match container.status()? {
+        Status::Created => {}
+        // A created container that was frozen is started, and runs once it is thawed.
+        Status::Paused if gate::is_closed(container.path()) => {
+            return Err(Error::WrongStatus("cannot start a paused container".into()));
+        }
+        Status::Running | Status::Paused => {
+            return Err(Error::WrongStatus(
+                "cannot start an already running container".into(),
+            ));
+        }
+        Status::Stopped => {
+            return Err(Error::WrongStatus(
+                "cannot start a container that has stopped".into(),
+            ));
+        }
+        Status::Creating => {
+            return Err(Error::WrongStatus(
+                "cannot start a container that is being created".into(),
+            ));
+        }
+    }
+    let report = gate::open(container.dir())?;
+    let fault = spawn::wait_for_exec(report.as_fd())?;
+    gate::remove(container.path())?;
+    if let Some(fault) = fault {
+        return Err(explain(&container, fault));
+    }
+    poststart(&container)
+}
+
+/// Runs the poststart hooks; if one fails the container is stopped.
+///
+/// # Errors
+/// The hook's failure.
+pub fn poststart(container: &Container) -> Result<()> {
+    if !container.record.has_later_hooks {
+        return Ok(());
+    }
+    let environment = hooks::environment();
+    let result = hooks::after_start(&container.spec()?, &container.record, &environment);
+    if result.is_err()
+        && let Some(Ok(pidfd)) = container.record.init.map(|init| init.open())
+    {
+        kill(pidfd.as_fd());
+    }
+    result
+}
+
+fn kill(pidfd: BorrowedFd<'_>) {
+    // It may have ended by itself, which is just as well.
+    let _ = fd::pidfd_send_signal(pidfd, libc::SIGKILL);
+}
+
+/// What a fault past the gate means: the plan is made again from the saved config.json.
+fn explain(container: &Container, fault: Frame) -> Error {
+    let plan = container.spec().and_then(|spec| {
+        let facts = Facts {
+            id: &container.record.id,
+            ..Facts::of(Path::new(&container.record.bundle))
+        };
+        Plan::for_create(&spec, &facts)
+    });
+    match plan {
+        Ok(plan) => plan.explain(fault),
+        Err(error) => error,
+    }
+}

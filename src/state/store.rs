@@ -1,0 +1,338 @@
+//! The directory of all containers: one directory each, locked, its record replaced atomically.
+//!
+//! `<root>/<id>/` holds `state.json` (see [`Record`]), `config.json` (as it was at create), and
+//! while the container is created but not started `gate` (see `gate`). Making the directory
+//! reserves the id; a lock on it keeps commands on one container apart.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Record, Status, gate};
+use crate::cgroups;
+use crate::error::{Error, Result};
+
+const RECORD: &str = "state.json";
+const CONFIG: &str = "config.json";
+
+/// How long a command waits for another one that is working on the same container.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// All containers below one root directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One container's directory, and its record.
+#[derive(Debug)]
+pub struct Container {
+    dir: File,
+    path: PathBuf,
+    /// What keel remembers of it.
+    pub record: Record,
+}
+
+impl Store {
+    /// The containers below `root`, which need not exist yet.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Makes the directory of a new container and locks it.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the id is taken; [`Error::Host`] if the directory cannot be made.
+    pub fn reserve(&self, id: &str) -> Result<Directory> {
+        let path = self.root.join(id);
+        let make = || fs::DirBuilder::new().mode(0o711).create(&path);
+        let made = make().or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o711)
+                    .create(&self.root)?;
+                make()
+            }
+            _ => Err(error),
+        });
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::Exists),
+            Err(error) => Err(Error::host("mkdir", path.display(), error)),
+            Ok(()) => {
+                let dir = open_dir(&path)?;
+                lock(&dir, LOCK_PATIENCE, &path)?;
+                Ok(Directory { dir, path })
+            }
+        }
+    }
+
+    /// Reads the record of container `id`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such container.
+    pub fn load(&self, id: &str) -> Result<Container> {
+        let path = self.root.join(id);
+        let dir = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound),
+            other => other.map_err(|error| Error::host("open", path.display(), error))?,
+        };
+        let file = path.join(RECORD);
+        let text = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound),
+            other => other.map_err(|error| Error::host("read", file.display(), error))?,
+        };
+        let record = serde_json::from_slice(&text)
+            .map_err(|error| Error::Failed(format!("{} is damaged: {error}", file.display())))?;
+        Ok(Container { dir, path, record })
+    }
+
+    /// Reads the record of container `id` once no other command is working on it.
+    ///
+    /// # Errors
+    /// As [`Store::load`], and if the other command does not end within 30 seconds.
+    pub fn load_locked(&self, id: &str) -> Result<Container> {
+        let path = self.root.join(id);
+        let dir = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound),
+            other => other.map_err(|error| Error::host("open", path.display(), error))?,
+        };
+        lock(&dir, LOCK_PATIENCE, &path)?;
+        // Only now: the other command may have changed or removed it.
+        Ok(Container {
+            dir,
+            ..self.load(id)?
+        })
+    }
+
+    /// The ids of all containers, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if the root directory cannot be read; that it is missing is one.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let read = || -> io::Result<Vec<String>> {
+            let mut ids = Vec::new();
+            for entry in fs::read_dir(&self.root)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir()
+                    && let Ok(id) = entry.file_name().into_string()
+                {
+                    ids.push(id);
+                }
+            }
+            ids.sort();
+            Ok(ids)
+        };
+        read().map_err(|error| Error::host("read", self.root.display(), error))
+    }
+
+    /// Removes what a `create` that was killed very early has left of container `id`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is nothing.
+    pub fn remove_leftover(&self, id: &str) -> Result<()> {
+        let path = self.root.join(id);
+        let dir = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound),
+            other => other.map_err(|error| Error::host("open", path.display(), error))?,
+        };
+        lock(&dir, LOCK_PATIENCE, &path)?;
+        Directory { dir, path }.remove()
+    }
+}
+
+/// A reserved directory without a record.
+#[derive(Debug)]
+pub struct Directory {
+    dir: File,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Writes the first record and the configuration that the container is made from.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if a file cannot be written.
+    pub fn fill(self, record: Record, config: &[u8]) -> Result<Container> {
+        let container = Container {
+            dir: self.dir,
+            path: self.path,
+            record,
+        };
+        let file = container.path.join(CONFIG);
+        new_file(&file)
+            .and_then(|mut out| out.write_all(config))
+            .map_err(|error| Error::host("write", file.display(), error))?;
+        container.save()?;
+        Ok(container)
+    }
+
+    /// Removes the directory and everything keel puts into one.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if something is left.
+    pub fn remove(self) -> Result<()> {
+        remove_dir(&self.path)
+    }
+}
+
+impl Container {
+    /// Replaces the record on disk by the one in memory.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if it cannot be written; the old one is then still there.
+    pub fn save(&self) -> Result<()> {
+        let (file, new) = (self.path.join(RECORD), self.path.join("state.json.new"));
+        let text = serde_json::to_vec(&self.record)
+            .map_err(|error| Error::Failed(format!("state.json: {error}")))?;
+        let _ = fs::remove_file(&new);
+        new_file(&new)
+            .and_then(|mut out| out.write_all(&text))
+            .and_then(|()| fs::rename(&new, &file))
+            .map_err(|error| Error::host("write", file.display(), error))
+    }
+
+    /// Lets other commands work on the container.
+    pub fn unlock(&mut self) {
+        // The lock goes with the last descriptor in any case.
+        let _ = self.dir.unlock();
+    }
+
+    /// The container's directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The container's directory, open.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// config.json as it was when the container was created.
+    ///
+    /// # Errors
+    /// [`Error::Host`] or [`Error::Failed`] if it cannot be read any more.
+    pub fn spec(&self) -> Result<oci_spec::runtime::Spec> {
+        let file = self.path.join(CONFIG);
+        let text = fs::read(&file).map_err(|error| Error::host("read", file.display(), error))?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Error::Failed(format!("{} is damaged: {error}", file.display())))
+    }
+
+    /// The container's status at this moment.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if the cgroup's freezer cannot be read.
+    pub fn status(&self) -> Result<Status> {
+        let Some(init) = self.record.init.filter(super::Init::is_alive) else {
+            // Without a process it is being created only as long as somebody holds the lock.
+            let creating = !self.record.complete && !self.is_free();
+            return Ok(if creating {
+                Status::Creating
+            } else {
+                Status::Stopped
+            });
+        };
+        if !self.record.complete {
+            return Ok(Status::Creating);
+        }
+        let cgroup = cgroups::open(&self.record.cgroup);
+        let status = match cgroup.is_frozen()? {
+            true => Status::Paused,
+            false if gate::is_closed(&self.path) => Status::Created,
+            false => Status::Running,
+        };
+        // It may have ended while its files were read.
+        Ok(if init.is_alive() {
+            status
+        } else {
+            Status::Stopped
+        })
+    }
+
+    /// Whether no command is working on the container.
+    fn is_free(&self) -> bool {
+        File::open(&self.path).is_ok_and(|dir| dir.try_lock_shared().is_ok())
+    }
+
+    /// The name of the user who created the container, or `#uid`.
+    pub fn owner(&self) -> String {
+        let uid = self.dir.metadata().map_or(0, |metadata| metadata.uid());
+        user_name(uid).unwrap_or_else(|| format!("#{uid}"))
+    }
+
+    /// Removes the container's directory: the last act of `delete`.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if something is left.
+    pub fn remove(self) -> Result<()> {
+        remove_dir(&self.path)
+    }
+}
+
+/// The name of user `uid`. Man page: passwd(5). Not through NSS, which needs shared libraries.
+fn user_name(uid: u32) -> Option<String> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn open_dir(path: &Path) -> Result<File> {
+    let dir = File::open(path).map_err(|error| Error::host("open", path.display(), error))?;
+    // The caller's umask may have taken away what container users need to pass through.
+    dir.set_permissions(fs::Permissions::from_mode(0o711))
+        .map_err(|error| Error::host("chmod", path.display(), error))?;
+    Ok(dir)
+}
+
+fn lock(dir: &File, patience: Duration, path: &Path) -> Result<()> {
+    let end = Instant::now() + patience;
+    loop {
+        match dir.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                let id = path.file_name().unwrap_or_default().to_string_lossy();
+                let why = format!("container {id} is busy: another keel command works on it");
+                return Err(Error::Failed(why));
+            }
+            Err(fs::TryLockError::Error(error)) => {
+                return Err(Error::host("lock", path.display(), error));
+            }
+        }
+    }
+}
+
+/// The files that keel puts into a container's directory; the record goes last.
+const FILES: &[&str] = &["state.json.new", gate::NAME, CONFIG, RECORD];
+
+fn remove_dir(path: &Path) -> Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let remove = || -> io::Result<()> {
+        gone(fs::remove_dir_all(path.join("notify")))?;
+        for name in FILES {
+            gone(fs::remove_file(path.join(name)))?;
+        }
+        gone(fs::remove_dir(path))
+    };
+    remove().map_err(|error| Error::host("remove", path.display(), error))
+}

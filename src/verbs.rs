@@ -1,0 +1,42 @@
+//! From the verb to the function that does it.
+
+use std::io;
+
+use crate::cli::Verb;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::{create, delete, features, kill, list, plan_cmd, run, start};
+
+/// Does what the caller wants; returns the exit code.
+///
+/// # Errors
+/// Those of the verb.
+pub fn run(verb: Verb, context: &mut Context) -> Result<u8> {
+    let out = &mut io::stdout();
+    match verb {
+        Verb::Create(args) => create::run(&args, context)?,
+        Verb::Delete(args) => delete::run(&args, context)?,
+        Verb::Features => features::run(&context.host, out)?,
+        Verb::Kill(args) => kill::run(&args, context)?,
+        Verb::List(args) => list::run(&args, context, out)?,
+        Verb::Plan(args) => plan_cmd::run(&args, context, out)?,
+        Verb::Run(args) => return run::run(&args, context),
+        Verb::Spec(args) => args.run(&context.host)?,
+        Verb::Start(args) => start::run(&args, context)?,
+        Verb::State(args) => list::state(&args, context, out)?,
+        Verb::Checkpoint(_)
+        | Verb::Events(_)
+        | Verb::Exec(_)
+        | Verb::Mounts(_)
+        | Verb::Pause(_)
+        | Verb::Ps(_)
+        | Verb::Restore(_)
+        | Verb::Resume(_)
+        | Verb::Update(_) => {
+            return Err(Error::Usage(
+                "this version of keel does not have this command".into(),
+            ));
+        }
+    }
+    Ok(0)
+}
