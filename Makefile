@@ -1,9 +1,16 @@
 # keel and rdocker: build, test, try, measure. `make test` is what CI runs.
 
-.PHONY: build test lint bench
+.PHONY: build docs test lint bench
+
+# What `keel --version` shows; "unknown" in a build from an archive.
+build: export KEEL_COMMIT ?= $(shell git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)
 
 build:
 	cargo build --release
+
+# Manual pages and shell completions, into target/docs.
+docs:
+	cargo run --example docs -- target/docs
 
 lint:
 	cargo fmt --all --check
