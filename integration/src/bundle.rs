@@ -189,6 +189,17 @@ impl Bundle {
         self
     }
 
+    /// Puts the static program `/bin/probe` into the root file system.
+    ///
+    /// # Panics
+    /// If it was not built.
+    pub fn probe(&mut self) -> &mut Self {
+        let program = crate::runtime::beside_the_tests("probe");
+        let place = self.rootfs().join("bin/probe");
+        fs::copy(&program, place).expect("cargo builds probe with the tests");
+        self
+    }
+
     /// Puts a file with these contents and permissions into the root file system.
     ///
     /// # Panics

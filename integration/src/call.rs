@@ -25,6 +25,7 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 pub struct Call<'r> {
     runtime: &'r Runtime,
     root: Option<PathBuf>,
+    launcher: Vec<OsString>,
     globals: Vec<OsString>,
     args: Vec<OsString>,
     env: Vec<(String, OsString)>,
@@ -42,6 +43,7 @@ impl<'r> Call<'r> {
         Self {
             runtime,
             root: Some(runtime.root()),
+            launcher: Vec::new(),
             globals: Vec::new(),
             args: args.iter().map(|arg| arg.as_ref().to_owned()).collect(),
             env: Vec::new(),
@@ -65,6 +67,13 @@ impl<'r> Call<'r> {
     /// Inserts a flag right after the command.
     pub fn flag(mut self, flag: impl AsRef<OsStr>) -> Self {
         self.args.insert(1, flag.as_ref().to_owned());
+        self
+    }
+
+    /// A command that executes the rest of its own command line, the runtime's.
+    pub fn through<S: AsRef<OsStr>>(mut self, launcher: &[S]) -> Self {
+        let words = launcher.iter().map(|word| word.as_ref().to_owned());
+        self.launcher.extend(words);
         self
     }
 
@@ -150,7 +159,8 @@ impl<'r> Call<'r> {
     /// # Panics
     /// If it cannot be started.
     pub fn spawn(self) -> Running {
-        let mut words = self.runtime.program().into_iter();
+        let launcher = self.launcher.iter().map(OsString::as_os_str);
+        let mut words = launcher.chain(self.runtime.program());
         let mut command = Command::new(words.next().expect("there is a program"));
         command.args(words);
         if let Some(root) = &self.root {

@@ -259,7 +259,7 @@ fn binary_under_test() -> &'static PathBuf {
 }
 
 /// A program in the directory above the one of the running test binary (`target/…/debug/deps`).
-fn beside_the_tests(name: &str) -> PathBuf {
+pub(crate) fn beside_the_tests(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test binary has a path");
     let profile = test
         .parent()

@@ -200,3 +200,61 @@ pub fn receive(stream: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     payload.truncate(length);
     Ok((payload, descriptors))
 }
+
+/// The process that a pidfd stands for, from `/proc/thread-self/fdinfo`.
+///
+/// # Panics
+/// If it is no pidfd.
+pub fn pid_of(pidfd: &OwnedFd) -> i32 {
+    let path = format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(path).expect("the descriptor is open");
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let pid = pid.expect("only a pidfd has a Pid line");
+    pid.trim().parse().expect("a number")
+}
+
+/// The calling thread's memory policy: its mode (with flags) and the first 64 nodes as a mask.
+///
+/// # Errors
+/// What get_mempolicy(2) says.
+pub fn memory_policy() -> io::Result<(i32, u64)> {
+    let (mut mode, mut nodes) = (0_i32, [0_u64; 16]);
+    let bits = nodes.len() * 64;
+    // SAFETY: the kernel writes one int and at most `bits` bits to places that live for the call.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_get_mempolicy,
+            &raw mut mode,
+            nodes.as_mut_ptr(),
+            bits,
+            0,
+            0,
+        )
+    };
+    check(i32::try_from(ret).expect("get_mempolicy returns zero or -1"))?;
+    Ok((mode, nodes[0]))
+}
+
+/// The description of the session keyring: type;uid;gid;permissions;name.
+///
+/// # Errors
+/// What keyctl(2) says.
+pub fn session_keyring() -> io::Result<String> {
+    const SESSION: i32 = -3;
+    let mut text = [0_u8; 256];
+    // SAFETY: the kernel writes at most `text.len()` bytes to `text`, which lives for the call.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_DESCRIBE,
+            SESSION,
+            text.as_mut_ptr(),
+            text.len(),
+        )
+    };
+    let length = check(i32::try_from(ret).expect("a short description"))?;
+    let length = usize::try_from(length)
+        .expect("not negative")
+        .saturating_sub(1);
+    Ok(String::from_utf8_lossy(&text[..length.min(text.len())]).into_owned())
+}
