@@ -112,7 +112,7 @@ impl<'r> Call<'r> {
         self
     }
 
-    /// Standard input; else `/dev/null`.
+    /// Standard input; else an empty pipe (runc gives away even `/dev/null`, the machine's own).
     pub fn stdin(mut self, fd: impl Into<OwnedFd>) -> Self {
         self.stdin = Some(fd.into());
         self
@@ -175,7 +175,7 @@ impl<'r> Call<'r> {
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
-        command.stdin(self.stdin.map_or_else(Stdio::null, Stdio::from));
+        command.stdin(Stdio::from(self.stdin.unwrap_or_else(empty_pipe)));
         let stdout = output(&mut command, Command::stdout, self.stdout);
         let stderr = output(&mut command, Command::stderr, self.stderr);
         let line = self
@@ -194,6 +194,11 @@ impl<'r> Call<'r> {
             line,
         }
     }
+}
+
+fn empty_pipe() -> OwnedFd {
+    let (reader, _) = std::io::pipe().expect("descriptors are plenty");
+    reader.into()
 }
 
 /// Keeps huge arguments out of failure messages.
