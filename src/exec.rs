@@ -1,7 +1,25 @@
 //! The `exec` verb: one more process in a container that runs.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Capabilities, Capability, Process, Spec};
+
+use crate::bundle::{parse_process, read_json_file};
+use crate::cgroups::{self, Placement};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::foreground;
+use crate::handover;
+use crate::plan::fds::Fds;
+use crate::plan::{Facts, Plan, Step, namespaces};
+use crate::spawn::{self, Role};
+use crate::state::{Container, Status};
+use crate::users;
+use crate::validate::validate_process;
 
 /// Run a command in a running container
 #[derive(clap::Args, Clone, Debug)]
@@ -63,4 +81,302 @@ pub struct Args {
     /// The command and its arguments
     #[arg(value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Runs the verb. Returns the program's exit code: 0 if detached, 128 and the signal if killed.
+///
+/// # Errors
+/// In runc's words; no pid file is left if the program could not be executed.
+pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
+    let container = context.store.load(&args.id)?;
+    let init = running(&container, args.ignore_paused)?;
+    let spec = container.spec()?;
+    let process = process(args, &spec, init.as_fd(), context)?;
+    let handed = handover::descriptors(args.preserve_fds)?;
+    check_terminal(&process, args)?;
+
+    let cgroup = &container.record.cgroup;
+    let mut driver = cgroups::open(cgroup);
+    let below = below(&args.cgroup)?;
+    let pid = container.record.init.ok_or(Error::NotRunning)?.pid;
+    let placement = driver.join(pid, &below)?;
+    let facts = Facts {
+        id: &args.id,
+        setgroups_denied: !context.host.is_root(),
+        listen_fds: handed.listen,
+        preserve_fds: handed.preserve,
+        cgroup: matches!(placement, Placement::ByParent).then_some(cgroup),
+        ..Facts::of(Path::new(&container.record.bundle))
+    };
+    let profile = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref());
+    let mut plan = Plan::for_exec(&args.id, &process, profile, &facts)?;
+    let kinds = namespaces_to_enter(pid)?;
+    let mut fds = Fds {
+        init: Some((init, kinds)),
+        ..Fds::default()
+    };
+    let terminal = match plan.process.terminal {
+        None => None,
+        Some(_) => {
+            let (ours, theirs) = handover::console(args.console_socket.as_deref())?;
+            fds.console = Some(theirs);
+            ours
+        }
+    };
+    let signals = if args.detach {
+        None
+    } else {
+        Some(foreground::prepare(true)?)
+    };
+
+    let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
+    drop(fds);
+    if process.must_be_placed {
+        driver.place(process.pid)?;
+    }
+    process.set_oom_score(&plan)?;
+    if plan.waits_at_birth {
+        process.go(&plan)?;
+    }
+    process.wait_for(&plan, Step::Created)?;
+    process.set_rlimits(&plan)?;
+    let terminal = terminal
+        .map(|socket| handover::receive_terminal(&socket))
+        .transpose()?;
+    if let Some(socket) = &args.pidfd_socket {
+        handover::send_pidfd(socket, b"setns", process.pidfd.as_fd())?;
+    }
+    process.go(&plan)?;
+    process.wait_for_exec(&plan)?;
+    if let Some(file) = &args.pid_file {
+        handover::write_pid_file(file, process.pid)?;
+    }
+    process.settle();
+    let Some(signals) = signals else {
+        return Ok(0);
+    };
+    let code = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref())?;
+    u8::try_from(code).map_err(|_| Error::Failed("an exit code is at most 255".into()))
+}
+
+/// The container's first process, if the container may be entered.
+fn running(container: &Container, ignore_paused: bool) -> Result<OwnedFd> {
+    let wrong = |why: &str| Err(Error::WrongStatus(why.into()));
+    match container.status()? {
+        Status::Stopped => return wrong("cannot exec in a stopped container"),
+        Status::Creating => return wrong("cannot exec in a container that is being created"),
+        Status::Paused if !ignore_paused => {
+            return wrong("cannot exec in a paused container (use --ignore-paused to override)");
+        }
+        // runc, too, lets a process into a container that is created but not started.
+        Status::Created | Status::Running | Status::Paused => {}
+    }
+    container.record.init.ok_or(Error::NotRunning)?.open()
+}
+
+/// Which of the namespaces of process `pid` are not the runtime's own.
+fn namespaces_to_enter(pid: i32) -> Result<u64> {
+    let mut kinds = 0;
+    for kind in namespaces::ALL {
+        let name = namespaces::proc_name(kind);
+        let theirs = fs::read_link(format!("/proc/{pid}/ns/{name}"));
+        match (fs::read_link(format!("/proc/self/ns/{name}")), theirs) {
+            (Ok(own), Ok(theirs)) if own != theirs => kinds |= kind,
+            (Ok(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotRunning);
+            }
+            // A kernel without this kind of namespace.
+            _ => {}
+        }
+    }
+    Ok(kinds)
+}
+
+/// The process object: the file's, or the container's own with what the flags change.
+fn process(
+    args: &Args,
+    spec: &Spec,
+    init: BorrowedFd<'_>,
+    context: &mut Context,
+) -> Result<Process> {
+    let own = spec.process().as_ref();
+    let mut process = match &args.process {
+        Some(file) => {
+            let name = file.display().to_string();
+            let bytes = read_json_file(file, &name)?;
+            let (process, warnings) = parse_process(&bytes, &name)?;
+            warnings
+                .iter()
+                .for_each(|warning| context.log.warn(warning));
+            validate_process(&process, &name, "", &context.host)?;
+            process
+        }
+        None => {
+            let mut process = own.cloned().unwrap_or_default();
+            if args.command.is_empty() {
+                return Err(Error::Usage("exec args cannot be empty".into()));
+            }
+            apply_flags(args, &mut process, init)?;
+            validate_process(&process, "config.json", ".process", &context.host)?;
+            process
+        }
+    };
+    if let Some(own) = own {
+        inherit(&mut process, own);
+    }
+    Ok(process)
+}
+
+/// What the command line says on top of the container's own process.
+fn apply_flags(args: &Args, process: &mut Process, init: BorrowedFd<'_>) -> Result<()> {
+    let command: Result<Vec<String>> = args.command.iter().map(utf8).collect();
+    process.set_args(Some(command?));
+    process.set_terminal(Some(args.tty));
+    process.set_exec_cpu_affinity(None);
+    if let Some(cwd) = &args.cwd {
+        process.set_cwd(cwd.into());
+    }
+    if !args.env.is_empty() {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.extend(args.env.iter().cloned());
+        process.set_env(Some(env));
+    }
+    if let Some(profile) = &args.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if let Some(label) = &args.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    if let Some(wanted) = args.no_new_privs {
+        process.set_no_new_privileges(Some(wanted));
+    }
+    if !args.cap.is_empty() {
+        add_capabilities(process, &args.cap)?;
+    }
+    if let Some(user) = &args.user {
+        set_user(process, user, init)?;
+    }
+    if !args.additional_gids.is_empty() {
+        let mut user = process.user().clone();
+        let mut gids = user.additional_gids().clone().unwrap_or_default();
+        gids.extend(&args.additional_gids);
+        user.set_additional_gids(Some(gids));
+        process.set_user(user);
+    }
+    Ok(())
+}
+
+fn utf8(text: &OsString) -> Result<String> {
+    text.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Error::Usage(format!("the argument {text:?} is not UTF-8")))
+}
+
+/// Adds to bounding, effective and permitted; never to inheritable or ambient (CVE-2022-29162).
+fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
+    let mut more = Capabilities::new();
+    for name in names {
+        let upper = name.to_ascii_uppercase();
+        let full = if upper.starts_with("CAP_") {
+            upper
+        } else {
+            format!("CAP_{upper}")
+        };
+        let known = serde_json::from_value::<Capability>(serde_json::Value::String(full));
+        more.insert(known.map_err(|_| Error::Usage(format!("unknown capability {name:?}")))?);
+    }
+    let mut lists = process.capabilities().clone().unwrap_or_default();
+    let joined = |list: &Option<Capabilities>| {
+        Some(
+            list.iter()
+                .flatten()
+                .chain(&more)
+                .copied()
+                .collect::<Capabilities>(),
+        )
+    };
+    lists.set_bounding(joined(lists.bounding()));
+    lists.set_effective(joined(lists.effective()));
+    lists.set_permitted(joined(lists.permitted()));
+    process.set_capabilities(Some(lists));
+    Ok(())
+}
+
+/// `UID[:GID]`, by number, or by the names in the container's own `/etc/passwd` and `/etc/group`.
+fn set_user(process: &mut Process, text: &str, init: BorrowedFd<'_>) -> Result<()> {
+    let (uid, gid) = users::resolve(text, init)?;
+    let mut user = process.user().clone();
+    user.set_uid(uid);
+    user.set_gid(gid.unwrap_or(if uid == process.user().uid() {
+        user.gid()
+    } else {
+        0
+    }));
+    process.set_user(user);
+    Ok(())
+}
+
+/// What a process.json does not say comes from the container; environment and user never do.
+fn inherit(process: &mut Process, own: &Process) {
+    if process.capabilities().is_none() {
+        process.set_capabilities(own.capabilities().clone());
+    }
+    if process.rlimits().is_none() {
+        process.set_rlimits(own.rlimits().clone());
+    }
+    if process.apparmor_profile().is_none() {
+        process.set_apparmor_profile(own.apparmor_profile().clone());
+    }
+    if process.selinux_label().is_none() {
+        process.set_selinux_label(own.selinux_label().clone());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(own.scheduler().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*own.io_priority());
+    }
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(own.oom_score_adj());
+    }
+}
+
+fn check_terminal(process: &Process, args: &Args) -> Result<()> {
+    let (terminal, socket) = (
+        process.terminal().unwrap_or(false),
+        args.console_socket.is_some(),
+    );
+    let why = match (terminal, args.detach, socket) {
+        (true, true, false) => {
+            "cannot allocate tty if runc will detach without setting console socket: \
+             give --console-socket"
+        }
+        (false, _, true) | (_, false, true) => {
+            "cannot use console socket if runc will not detach or allocate tty: \
+             leave out --console-socket"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Usage(why.into()))
+}
+
+/// `--cgroup [CONTROLLER[,CONTROLLER]:]PATH`, repeatable.
+fn below(list: &[String]) -> Result<cgroups::Below> {
+    let mut below = cgroups::Below::new();
+    for entry in list {
+        let (controllers, path) = entry.split_once(':').unwrap_or(("", entry));
+        for controller in controllers.split(',') {
+            if below
+                .insert(controller.to_owned(), path.to_owned())
+                .is_some()
+            {
+                let why = format!("--cgroup names the controller {controller:?} twice");
+                return Err(Error::Usage(why));
+            }
+        }
+    }
+    Ok(below)
 }

@@ -24,8 +24,10 @@ pub mod start; // opens the gate
 pub mod update; // limits of a running container
 
 pub mod context; // what every verb is given: store, log, global flags, host
+pub mod foreground; // signals, terminal and end of a program that keel waits for
 pub mod hooks; // hooks that the runtime runs in its own namespaces
 pub mod spawn; // the parent's half of making a process
+pub mod handover; // descriptors that callers pass through keel, and files they wait for
 pub mod state; // what is remembered between two commands, and the gate
 pub mod child; // the child's half: from clone to execve, system calls only
 pub mod validate; // the rules between the values of config.json, and with the host
@@ -33,6 +35,7 @@ pub mod plan; // what will be done, decided before anything is done
 pub mod cgroups; // the container's cgroups on v1, hybrid and v2
 pub mod bundle; // a bundle's directory and its config.json, decoded
 pub mod host; // facts about the host, read once
+pub mod users; // names in a container's own passwd and group files
 pub mod log; // --log, --log-format, --debug
 pub mod units; // sizes, durations and times as people write them
 pub mod error; // why a command failed, in the words that callers match

@@ -28,11 +28,20 @@ pub struct Spawned {
     settled: bool,
 }
 
+/// Which half of `child` the new process executes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The container's first process.
+    Init,
+    /// One more process in a running container.
+    Exec,
+}
+
 /// Clones the process; if the plan says so, it waits for [`Spawned::go`] before it does anything.
 ///
 /// # Errors
 /// [`Error::Setup`] if it cannot be born: a limit is reached or a namespace is not allowed.
-pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement) -> Result<Spawned> {
+pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) -> Result<Spawned> {
     let (ours, theirs) = socket_pair()?;
     let restore = join_for_children(plan, fds)?;
     let born = match placement {
@@ -56,7 +65,10 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement) -> Result<Sp
     match side {
         Side::Child => {
             drop(ours);
-            child::init(plan, fds, theirs)
+            match role {
+                Role::Init => child::init(plan, fds, theirs),
+                Role::Exec => child::join(plan, fds, theirs),
+            }
         }
         Side::Parent { pid, pidfd } => {
             drop(theirs);
@@ -157,7 +169,7 @@ fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
 
 /// A pid or time namespace takes effect for children only: the runtime joins or makes it, has the
 /// child, and goes back. Returns the way back.
-fn join_for_children(plan: &Plan, fds: &Fds) -> Result<Vec<(OwnedFd, u64)>> {
+fn join_for_children(plan: &Plan, fds: &mut Fds) -> Result<Vec<(OwnedFd, u64)>> {
     let mut restore = Vec::new();
     let own = |name: &str| -> Result<OwnedFd> {
         let path = format!("/proc/self/ns/{name}");
@@ -173,6 +185,26 @@ fn join_for_children(plan: &Plan, fds: &Fds) -> Result<Vec<(OwnedFd, u64)>> {
         restore.push((own(name)?, join.kind));
         clone::setns(fd.as_fd(), join.kind)
             .map_err(|errno| Error::host("join namespace", join.path.display(), errno))?;
+    }
+    if let Some((init, kinds)) = &mut fds.init
+        && *kinds & PID != 0
+    {
+        restore.push((own("pid")?, PID));
+        // Without the host's rights over it, the way into the pid namespace leads through the user
+        // namespace, and there is no way back: then nothing is left for the child to do there.
+        let unprivileged = *kinds & (PID | USER);
+        match clone::setns(init.as_fd(), PID) {
+            Err(Errno::EPERM) if *kinds & USER != 0 => {
+                restore.clear();
+                clone::setns(init.as_fd(), unprivileged)
+                    .map_err(|errno| Error::host("join", "the container's namespaces", errno))?;
+                *kinds &= !unprivileged;
+            }
+            other => {
+                other.map_err(|errno| Error::host("join", "the container's namespaces", errno))?;
+                *kinds &= !PID;
+            }
+        }
     }
     if let Some(offsets) = &plan.namespaces.time_offsets {
         restore.push((own("time")?, TIME));

@@ -5,7 +5,7 @@ use std::io;
 use crate::cli::Verb;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::{create, delete, features, kill, list, plan_cmd, run, start};
+use crate::{create, delete, exec, features, kill, list, plan_cmd, run, start};
 
 /// Does what the caller wants; returns the exit code.
 ///
@@ -16,6 +16,7 @@ pub fn run(verb: Verb, context: &mut Context) -> Result<u8> {
     match verb {
         Verb::Create(args) => create::run(&args, context)?,
         Verb::Delete(args) => delete::run(&args, context)?,
+        Verb::Exec(args) => return exec::run(&args, context),
         Verb::Features => features::run(&context.host, out)?,
         Verb::Kill(args) => kill::run(&args, context)?,
         Verb::List(args) => list::run(&args, context, out)?,
@@ -26,7 +27,6 @@ pub fn run(verb: Verb, context: &mut Context) -> Result<u8> {
         Verb::State(args) => list::state(&args, context, out)?,
         Verb::Checkpoint(_)
         | Verb::Events(_)
-        | Verb::Exec(_)
         | Verb::Mounts(_)
         | Verb::Pause(_)
         | Verb::Ps(_)

@@ -1,8 +1,9 @@
 //! A terminal from the container's own devpts.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 use super::identity::{is_char_device, is_on};
 use super::report::{At, Fault};
@@ -21,11 +22,29 @@ pub fn attach(plan: &Plan, fds: &Fds, root: BorrowedFd<'_>) -> Result<(), Fault>
     let Some(size) = plan.process.terminal else {
         return Ok(());
     };
+    let (master, slave) = open(root, size)?;
+    bind_console(slave.as_fd(), root).at(Step::Console, 0)?;
+    hand_out(fds, master, slave)
+}
+
+/// [`attach`] for a process that joins a container: `/dev/console` is the first process's.
+pub fn attach_inside(plan: &Plan, fds: &Fds) -> Result<(), Fault> {
+    let Some(size) = plan.process.terminal else {
+        return Ok(());
+    };
+    let dir = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(c"/", dir, Mode::empty()).at(Step::Console, 0)?;
+    let (master, slave) = open(root.as_fd(), size)?;
+    hand_out(fds, master, slave)
+}
+
+/// A new terminal of the devpts below `root`: master and slave.
+fn open(root: BorrowedFd<'_>, size: tty::Size) -> Result<(OwnedFd, OwnedFd), Fault> {
     let at = |result: Result<(), Errno>| result.at(Step::Console, 0);
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
     let master = path::open_plain(root, c"/dev/pts/ptmx", flags).at(Step::Console, 0)?;
     if !is_char_device(master.as_fd(), 5, 2) || !is_on(master.as_fd(), DEVPTS_MAGIC) {
-        return at(Err(Errno::ENXIO));
+        at(Err(Errno::ENXIO))?;
     }
     at(tty::unlock(master.as_fd()))?;
     // By ioctl, never by the path that the container could have replaced (CVE-2025-52565).
@@ -33,7 +52,12 @@ pub fn attach(plan: &Plan, fds: &Fds, root: BorrowedFd<'_>) -> Result<(), Fault>
     if size != tty::Size::default() {
         at(tty::set_size(master.as_fd(), size))?;
     }
-    at(bind_console(slave.as_fd(), root))?;
+    Ok((master, slave))
+}
+
+/// Sends the master away and makes the slave controlling terminal and standard streams.
+fn hand_out(fds: &Fds, master: OwnedFd, slave: OwnedFd) -> Result<(), Fault> {
+    let at = |result: Result<(), Errno>| result.at(Step::Console, 0);
     let mut digits = [0; 20];
     let number = tty::peer_number(master.as_fd()).at(Step::Console, 0)?;
     let mut name = Text::new();

@@ -32,6 +32,34 @@ pub fn init(plan: &mut Plan, fds: &mut Fds, report: OwnedFd) -> ! {
     clone::exit_now(1)
 }
 
+/// The life of one more process in a container, up to execve. Never returns.
+pub fn join(plan: &mut Plan, fds: &mut Fds, report: OwnedFd) -> ! {
+    let report = Report::new(report);
+    let fault = match join_container(plan, fds, &report) {
+        Ok(never) => never,
+        Err(fault) => fault,
+    };
+    report.fault(fault);
+    clone::exit_now(1)
+}
+
+/// The order of exec. It succeeds by not coming back.
+fn join_container(plan: &mut Plan, fds: &mut Fds, report: &Report) -> Result<Fault, Fault> {
+    kernel::leave_the_parent(plan, report)?;
+    // Before the container's procfs is the one that is visible.
+    kernel::labels(plan)?;
+    kernel::enter_container(fds)?;
+    kernel::start_session(plan)?;
+    console::attach_inside(plan, fds)?;
+    kernel::close_host_descriptors(plan, fds, report)?;
+    kernel::attributes(plan)?;
+    identity::assume(plan)?;
+    let program = identity::look_up(plan)?;
+    report.reached(Step::Created, 0)?;
+    proc::set_parent_death_signal(0).at(Step::Created, 0)?;
+    kernel::execute(plan, program)
+}
+
 /// The order of container init. It succeeds by not coming back.
 fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Result<Fault, Fault> {
     kernel::leave_the_parent(plan, report)?;

@@ -2,21 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::bundle::Bundle;
 use crate::cgroups;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::handover;
 use crate::hooks;
 use crate::plan::fds::Fds;
 use crate::plan::{Facts, Plan, Step, namespaces};
-use crate::spawn::{self, Spawned};
+use crate::spawn::{self, Role, Spawned};
 use crate::state::{Container, Init, Record, gate};
 use crate::sys::fd;
 use crate::units::{Precision, rfc3339};
@@ -130,9 +128,9 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     if matches!(mode, Mode::Gated) {
         fds.gate = Some(gate::build(container.dir())?);
     }
-    let terminal = open_channels(&plan, args, mode, &mut fds)?;
+    let terminal = open_channels(&plan, args, &mut fds)?;
 
-    let process = spawn::start(&mut plan, &mut fds, &placement)?;
+    let process = spawn::start(&mut plan, &mut fds, &placement, Role::Init)?;
     container.record.init = Some(Init::of(process.pid)?);
     if process.must_be_placed {
         driver.place(process.pid)?;
@@ -143,16 +141,16 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
         .map_err(|error| with_output(error, &fds))?;
     process.set_rlimits(&plan)?;
     let terminal = terminal
-        .map(|socket| receive_terminal(&socket))
+        .map(|socket| handover::receive_terminal(&socket))
         .transpose()?;
 
     container.record.complete = true;
     container.save()?;
     if let Some(socket) = &args.pidfd_socket {
-        send_pidfd(socket, &process)?;
+        handover::send_pidfd(socket, b"standard", process.pidfd.as_fd())?;
     }
     if let Some(file) = &args.pid_file {
-        write_pid_file(file, process.pid)?;
+        handover::write_pid_file(file, process.pid)?;
     }
     rollback.commit();
     Ok(Created {
@@ -177,7 +175,7 @@ fn decide(
     for warning in validate(&bundle.spec, &context.host, asked(args, mode))? {
         context.log.warn(&warning.to_string());
     }
-    let handed = handed_over(args)?;
+    let handed = handover::descriptors(args.preserve_fds)?;
     let cgroup = context.plan_cgroup(&args.id, &bundle.spec)?;
     let facts = Facts {
         id: &args.id,
@@ -215,31 +213,6 @@ fn release(
     Ok(())
 }
 
-/// Descriptors that the caller passes through keel to the container.
-struct Handed {
-    listen: u32,
-    preserve: u32,
-}
-
-/// Counts them, checks that they are open, and makes every other one close on exec.
-fn handed_over(args: &Args) -> Result<Handed> {
-    let listen: u32 = std::env::var("LISTEN_FDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
-    let preserve = args.preserve_fds;
-    let first = 3 + i64::from(listen);
-    for number in first..first + i64::from(preserve) {
-        if !i32::try_from(number).is_ok_and(fd::is_open) {
-            let why = format!(
-                "unable to stat preserved-fd {number} (of {preserve} fds): it is not open in keel"
-            );
-            return Err(Error::Usage(why));
-        }
-    }
-    Ok(Handed { listen, preserve })
-}
-
 fn asked(args: &Args, mode: &Mode) -> Asked {
     Asked {
         no_pivot: args.no_pivot,
@@ -275,7 +248,7 @@ fn first_record(args: &Args, bundle: &Bundle, plan: &Plan, cgroup: &cgroups::Sav
 /// yet.
 ///
 /// In the foreground keel itself receives the terminal: the end for that is returned.
-fn open_channels(plan: &Plan, args: &Args, mode: &Mode, fds: &mut Fds) -> Result<Option<OwnedFd>> {
+fn open_channels(plan: &Plan, args: &Args, fds: &mut Fds) -> Result<Option<OwnedFd>> {
     if !plan.create_container.is_empty() {
         let output = fd::memfd(c"hook output");
         fds.hook_output = Some(output.map_err(|errno| Error::host("make", "a memfd", errno))?);
@@ -283,23 +256,9 @@ fn open_channels(plan: &Plan, args: &Args, mode: &Mode, fds: &mut Fds) -> Result
     if plan.process.terminal.is_none() {
         return Ok(None);
     }
-    if let Some(path) = &args.console_socket {
-        let stream = UnixStream::connect(path)
-            .map_err(|error| Error::host("connect to console socket", path.display(), error))?;
-        fds.console = Some(stream.into());
-        return Ok(None);
-    }
-    debug_assert!(matches!(mode, Mode::Foreground));
-    let (ours, theirs) =
-        UnixStream::pair().map_err(|error| Error::host("make", "a console socket", error))?;
-    fds.console = Some(theirs.into());
-    Ok(Some(ours.into()))
-}
-
-fn receive_terminal(socket: &OwnedFd) -> Result<OwnedFd> {
-    let failed = |errno| Error::host("receive", "the terminal's master", errno);
-    let (_, master) = fd::recv_fd(socket.as_fd(), &mut [0; 64]).map_err(failed)?;
-    master.ok_or_else(|| Error::Failed("the container's process sent no terminal".into()))
+    let (ours, theirs) = handover::console(args.console_socket.as_deref())?;
+    fds.console = Some(theirs);
+    Ok(ours)
 }
 
 /// Adds what createContainer hooks have printed to the error of the one that failed.
@@ -318,32 +277,4 @@ fn with_output(error: Error, fds: &Fds) -> Error {
         }
         (_, error) => error,
     }
-}
-
-fn send_pidfd(path: &Path, process: &Spawned) -> Result<()> {
-    let stream = UnixStream::connect(path)
-        .map_err(|error| Error::host("connect to pidfd socket", path.display(), error))?;
-    fd::send_fd(stream.as_fd(), b"standard", process.pidfd.as_fd())
-        .map_err(|errno| Error::host("send the pidfd to", path.display(), errno))
-}
-
-/// Writes the pid, in decimal without a newline, so that a reader sees all of it or nothing.
-///
-/// # Errors
-/// [`Error::Host`] if the file cannot be written.
-pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    let temporary = path.with_file_name(name);
-    let write = || {
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .open(&temporary)?;
-        file.write_all(pid.to_string().as_bytes())?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|error| Error::host("write pid file", path.display(), error))
 }

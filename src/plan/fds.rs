@@ -20,6 +20,8 @@ pub struct Fds {
     pub rootfs: Option<OwnedFd>,
     /// The namespaces to join, in the plan's order.
     pub joins: Vec<OwnedFd>,
+    /// For `exec`: the container's first process, and which of its namespaces are entered.
+    pub init: Option<(OwnedFd, u64)>,
     /// For each bind mount a detached copy of its source; none if the caller may not copy it.
     pub sources: Vec<Option<OwnedFd>>,
     /// For each device a detached copy of the host's node, where mknod(2) is not allowed.

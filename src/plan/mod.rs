@@ -83,6 +83,8 @@ pub struct Plan {
     pub may_set_groups: bool,
     /// Whether the child must wait for the parent before it does anything.
     pub waits_at_birth: bool,
+    /// Whether processes of somebody else may live in the namespaces that are entered.
+    pub joins_others: bool,
     /// The first descriptor that is not kept over execve: 3 and those preserved.
     pub first_closed_fd: i32,
 }
@@ -173,7 +175,6 @@ impl Plan {
             .and_then(|process| process.env().clone())
             .unwrap_or_default();
         let state = |status| state_text(spec, facts, status);
-        let kept = facts.listen_fds.saturating_add(facts.preserve_fds);
         Ok(Self {
             id: facts.id.to_owned(),
             rootfs: rootfs_path(spec, facts.bundle)?,
@@ -204,10 +205,56 @@ impl Plan {
                 .any(|list| !list.is_empty()),
             may_set_groups: !facts.setgroups_denied,
             waits_at_birth: placed_by_parent || namespaces.id_maps.is_some(),
+            joins_others: !namespaces.joins.is_empty(),
             namespaces,
-            first_closed_fd: i32::try_from(kept).unwrap_or(i32::MAX).saturating_add(3),
+            first_closed_fd: first_closed(facts),
         })
     }
+}
+
+impl Plan {
+    /// A plan for one more process in a container: nothing is made, everything is joined.
+    pub fn for_exec(
+        id: &str,
+        process: &oci::Process,
+        seccomp: Option<&oci::LinuxSeccomp>,
+        facts: &Facts<'_>,
+    ) -> Result<Self> {
+        let placed_by_parent = facts.cgroup.is_some();
+        Ok(Self {
+            id: id.to_owned(),
+            namespaces: Namespaces::default(),
+            rootfs: CString::default(),
+            host_propagation: libc::MS_SLAVE,
+            root_propagation: None,
+            readonly_root: false,
+            no_pivot: false,
+            mounts: Vec::new(),
+            devices: Vec::new(),
+            dev_links: false,
+            readonly_paths: Vec::new(),
+            masked_paths: Vec::new(),
+            settings: Settings::default(),
+            process: Process::read(process, facts.listen_fds)?,
+            seccomp: seccomp.map(seccomp::compile).transpose()?,
+            keyring: keyring(facts)?,
+            create_container: Vec::new(),
+            start_container: Vec::new(),
+            creating_state: StateText::default(),
+            created_state: StateText::default(),
+            parent_hooks: false,
+            may_set_groups: !facts.setgroups_denied,
+            waits_at_birth: placed_by_parent,
+            joins_others: true,
+            first_closed_fd: first_closed(facts),
+        })
+    }
+}
+
+/// The first descriptor that is not handed over.
+fn first_closed(facts: &Facts<'_>) -> i32 {
+    let kept = facts.listen_fds.saturating_add(facts.preserve_fds);
+    i32::try_from(kept).unwrap_or(i32::MAX).saturating_add(3)
 }
 
 /// A known field that keel does not carry out must not be ignored.
