@@ -214,7 +214,9 @@ fn test(arg: &LinuxSeccompArg, at: impl Fn() -> String) -> Result<Test> {
         Operator::ScmpCmpGe => (ordered(Jump::Ge), true),
         Operator::ScmpCmpLt => (ordered(Jump::Ge), false),
         Operator::ScmpCmpMaskedEq => {
-            let (mask, value) = (value, arg.value_two().unwrap_or(0));
+            // Both sides are masked, as libseccomp does.
+            let mask = value;
+            let value = arg.value_two().unwrap_or(0) & mask;
             (Compare::Masked { mask, value }, true)
         }
     };

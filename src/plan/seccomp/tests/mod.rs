@@ -3,6 +3,7 @@
 mod answers;
 mod kernel;
 mod numbers;
+mod oracles;
 mod plain;
 
 use serde_json::Value;

@@ -143,7 +143,7 @@ fn matches(tests: &[LinuxSeccompArg], abi: Abi, args: &[u64; 6]) -> bool {
             Operator::ScmpCmpEq => arg == value,
             Operator::ScmpCmpGe => arg >= value,
             Operator::ScmpCmpGt => arg > value,
-            Operator::ScmpCmpMaskedEq => arg & value == two,
+            Operator::ScmpCmpMaskedEq => arg & value == two & value,
         }
     };
     let repeats = (0..6).any(|i| tests.iter().filter(|test| test.index() == i).count() > 1);
