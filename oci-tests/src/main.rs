@@ -3,6 +3,7 @@
 //! [`table`] has the requirements and the tests; [`lab`] is what a test works with. The same
 //! static program is put into the container's root file system, where it reports what it sees
 //! ([`inside`]), and serves as hook. [`report`] presents the verdicts.
+//! [`upstream`] runs the suites of other projects instead.
 
 mod config;
 mod console;
@@ -12,6 +13,7 @@ mod report;
 mod requirement;
 mod sys;
 mod table;
+mod upstream;
 
 use std::env;
 use std::fs;
@@ -59,12 +61,20 @@ fn main() -> ExitCode {
             inside::report(&args[2..]).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
         }
         Some("hook") => inside::hook::main(&args[2..]),
-        _ => run(&Args::parse()).unwrap_or_else(|why| {
-            // Nothing is left to report a failing standard error to.
-            let _ = writeln!(io::stderr(), "oci-tests: {why}");
-            ExitCode::from(2)
-        }),
+        Some("upstream") => {
+            let args = upstream::Args::parse_from(&args[1..]);
+            exit(upstream::run(&args, &mut io::stdout().lock()))
+        }
+        _ => exit(run(&Args::parse())),
     }
+}
+
+fn exit(outcome: Result<ExitCode, String>) -> ExitCode {
+    outcome.unwrap_or_else(|why| {
+        // Nothing is left to report a failing standard error to.
+        let _ = writeln!(io::stderr(), "oci-tests: {why}");
+        ExitCode::from(2)
+    })
 }
 
 /// Succeeds if every failure was expected, and every expected failure happened.
@@ -143,13 +153,17 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     })
 }
 
-/// Leaves the machine's mounts, names, queues and network alone: the tests get their own.
+/// Leaves the machine's names, queues and network alone: the tests get their own.
 fn prepare(cgroup2: bool) -> Result<(), String> {
-    let own = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWNET;
+    let own = CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNET;
     unshare(own).map_err(|e| format!("cannot unshare namespaces (root is needed): {e}"))?;
+    private_mounts(cgroup2)
+}
+
+/// Enters a mount namespace of its own, on demand with cgroup v2 over /sys/fs/cgroup.
+fn private_mounts(cgroup2: bool) -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|e| format!("cannot unshare the mount namespace (root is needed): {e}"))?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(|e| format!("cannot make the mounts private: {e}"))?;

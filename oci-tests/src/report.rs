@@ -30,7 +30,8 @@ impl Outcome {
         }
     }
 
-    fn word(&self) -> &'static str {
+    /// The outcome in a table.
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Pass => "ok",
             Self::Fail(_) => "FAIL",
