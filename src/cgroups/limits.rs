@@ -89,7 +89,11 @@ pub fn apply(dir: &Dir, writes: &[Write<'_>]) -> Result<()> {
             Err(Errno::ENOENT) => match &write.absent {
                 Absent::Fails => return Err(refused(dir, write, Errno::ENOENT)),
                 Absent::IsFine => {}
-                Absent::Instead(file, value) => dir.set(file, value)?,
+                Absent::Instead(file, value) => {
+                    let other = Write::new(write.controller, file, value);
+                    dir.write(file, value)
+                        .map_err(|errno| refused(dir, &other, errno))?;
+                }
             },
             Err(errno) => return Err(refused(dir, write, errno)),
         }

@@ -7,6 +7,7 @@
 //! `create` goes: `prepare`; on [`Placement::AtBirth`] `confine`, then `clone3` into the cgroup; on
 //! [`Placement::ByParent`] `clone3`, `place`, `confine`, all before the new process may go on.
 
+mod dbus;
 mod devices;
 mod dir;
 mod limits;
@@ -19,11 +20,13 @@ mod program;
 pub mod stats;
 mod stats_v1;
 mod stats_v2;
+mod systemd;
 mod tree;
+mod unit;
 mod v1;
 mod v2;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
@@ -31,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+pub use dbus::Value;
 pub use paths::{Host, Mount, plan_on};
 pub use stats::Stats;
 
@@ -45,6 +49,8 @@ pub struct Request<'a> {
     pub manager: Manager,
     /// Whether the runtime lacks the rights of the host's root.
     pub rootless: bool,
+    /// `annotations`; systemd's driver reads `org.systemd.property.*`.
+    pub annotations: Option<&'a HashMap<String, String>>,
     /// `linux.resources`.
     pub resources: Option<&'a LinuxResources>,
     /// The user who gets the cgroup as his own (v2): the container's root in its user namespace,
@@ -144,6 +150,9 @@ pub struct Unit {
     pub name: String,
     /// Whether the user's systemd runs it, not the system's.
     pub user: bool,
+    /// Properties that annotations set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub properties: Vec<(String, Value)>,
 }
 
 /// How the container's first process, or one that joins later, gets into the cgroup.
@@ -240,10 +249,30 @@ pub fn plan(request: &Request<'_>) -> Result<Saved> {
 
 /// The driver of a decision.
 pub fn open(saved: &Saved) -> Box<dyn Driver> {
-    match saved.version {
-        Version::V1 => Box::new(v1::V1::new(saved)),
-        Version::V2 => Box::new(v2::V2::new(saved)),
+    match (&saved.unit, saved.version) {
+        (None, Version::V1) => Box::new(v1::V1::new(saved)),
+        (None, Version::V2) => Box::new(v2::V2::new(saved)),
+        (Some(unit), Version::V1) => Box::new(systemd::Systemd::new(
+            saved,
+            unit,
+            Box::new(v1::V1::new(saved)),
+        )),
+        (Some(unit), Version::V2) => Box::new(systemd::Systemd::new(
+            saved,
+            unit,
+            Box::new(v2::V2::new(saved)),
+        )),
     }
+}
+
+/// What systemd's driver needs of the files below a unit.
+trait Files: Driver {
+    /// Refuses cgroups that somebody else is using.
+    fn refuse_used(&self) -> Result<()>;
+
+    /// Makes what systemd did not make, and puts `pid`, which systemd has placed in its own tree,
+    /// into the rest.
+    fn adopt(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()>;
 }
 
 /// Opens a cgroup below the container's own, for a process that joins.

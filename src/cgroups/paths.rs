@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use procfs::process::MountInfo;
 
-use super::{Hierarchy, Manager, Request, Saved, Unit, Version, devices, limits};
+use super::{Hierarchy, Manager, Request, Saved, Unit, Version, devices, limits, unit};
 use crate::error::{Error, Result};
 
 /// Where pure v2 is mounted, and the tmpfs with the v1 hierarchies otherwise: file-hierarchy(7).
@@ -173,11 +173,17 @@ pub fn plan_on(request: &Request<'_>, host: &Host) -> Result<Saved> {
             saved.hierarchies = hierarchies(host, |mount| fs_path(host, mount, &path));
         }
         Manager::Systemd => {
-            let unit = unit(request)?;
+            let unit = unit_of(request)?;
             let path = unit_path(&unit, host)?;
             saved.hierarchies = hierarchies(host, |_| path.clone());
             saved.unit = Some(unit);
         }
+    }
+    if host.version == Version::V1 && saved.unit.as_ref().is_some_and(|unit| unit.user) {
+        return Err(Error::Failed(
+            "a user's systemd has no cgroups of its own on cgroup v1; leave --systemd-cgroup out"
+                .into(),
+        ));
     }
     if let Some(long) = saved
         .hierarchies
@@ -260,7 +266,7 @@ fn inner_path(request: &Request<'_>) -> Result<String> {
 }
 
 /// The unit of `slice:prefix:name`; without a path, of the container's id.
-fn unit(request: &Request<'_>) -> Result<Unit> {
+fn unit_of(request: &Request<'_>) -> Result<Unit> {
     let default_slice = if request.rootless {
         "user.slice"
     } else {
@@ -294,10 +300,15 @@ fn unit(request: &Request<'_>) -> Result<Unit> {
             return Err(Error::spec(AT, why));
         }
     }
+    let properties = request
+        .annotations
+        .map_or(Ok(Vec::new()), unit::annotated)?;
+    let slice = slice.to_owned();
     Ok(Unit {
-        slice: slice.to_owned(),
+        slice,
         name,
         user: request.rootless,
+        properties,
     })
 }
 
@@ -336,10 +347,14 @@ fn unit_path(unit: &Unit, host: &Host) -> Result<String> {
 fn user_manager(host: &Host) -> String {
     let unified = Mount::unified(ROOT);
     let own = host.own_cgroup(&unified);
-    let service = format!("user@{}.service", host.uid);
-    match own.split_once(&service) {
-        Some((before, _)) => format!("{before}{service}"),
-        None => format!("user.slice/user-{}.slice/{service}", host.uid),
+    // The runtime's own cgroup knows better than its user id, which a user namespace changes.
+    let is_manager = |name: &&str| name.starts_with("user@") && name.ends_with(".service");
+    match own.split('/').find(is_manager) {
+        Some(name) => format!(
+            "{}{name}",
+            own.split_once(name).map_or("", |(before, _)| before)
+        ),
+        None => format!("user.slice/user-{0}.slice/user@{0}.service", host.uid),
     }
 }
 
@@ -438,6 +453,7 @@ mod tests {
             cgroups_path: path,
             manager,
             rootless: false,
+            annotations: None,
             resources: None,
             owner: None,
         }

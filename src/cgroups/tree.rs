@@ -1,6 +1,6 @@
 //! One cgroup in one hierarchy, from its making to its removal: what v1 and v2 have in common.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::sys;
 
 /// How long [`Tree::remove`] waits for processes that are on their way out.
-const REMOVE_WAIT: Duration = Duration::from_millis(if cfg!(test) { 800 } else { 5000 });
+const REMOVE_WAIT: Duration = Duration::from_millis(if cfg!(test) { 1500 } else { 5000 });
 /// A task that was just forked may be refused for a moment with `EINVAL`.
 const PLACE_TRIES: u32 = 5;
 const PLACE_PAUSE: Duration = Duration::from_millis(30);
@@ -35,7 +35,7 @@ pub struct Tree {
     mount: OnceCell<Dir>,
     leaf: OnceCell<Dir>,
     /// Parents that did not exist, nearest the mount first: a failed create removes them again.
-    parents: Vec<String>,
+    parents: RefCell<Vec<String>>,
 }
 
 impl Tree {
@@ -44,7 +44,7 @@ impl Tree {
             hierarchy: hierarchy.clone(),
             mount: OnceCell::new(),
             leaf: OnceCell::new(),
-            parents: Vec::new(),
+            parents: RefCell::new(Vec::new()),
         }
     }
 
@@ -86,7 +86,7 @@ impl Tree {
     }
 
     /// Makes the cgroup and its missing parents. One system call if the parents exist.
-    pub fn make(&mut self) -> Result<Made> {
+    pub fn make(&self) -> Result<Made> {
         let path = self.hierarchy.path.clone();
         let failed =
             |at: &str, errno| Error::host("mkdir", format!("{}/{at}", self.hierarchy.mount), errno);
@@ -111,7 +111,7 @@ impl Tree {
             Err(Errno::EEXIST) => Made::Existed,
             Err(errno) => return Err(failed(&path, errno)),
         };
-        self.parents = parents;
+        self.parents.replace(parents);
         Ok(made)
     }
 
@@ -153,7 +153,7 @@ impl Tree {
             Err(error) => return Err(error),
         };
         remove_below(mount, &self.hierarchy.path, self.is_v2(), deadline)?;
-        for parent in self.parents.iter().rev() {
+        for parent in self.parents.borrow().iter().rev() {
             // Somebody else may have come to use it: then it stays.
             let _ = mount.rmdir(parent);
         }

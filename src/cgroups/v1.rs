@@ -15,7 +15,7 @@ use super::dir::Dir;
 use super::limits::{self, Absent, Write};
 use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
 use super::{
-    Below, Driver, Placement, Saved, Stats, Version, limits_v1, limits_v2, stats, stats_v1,
+    Below, Driver, Files, Placement, Saved, Stats, Version, limits_v1, limits_v2, stats, stats_v1,
     stats_v2, v2,
 };
 use crate::error::{Error, Result};
@@ -63,17 +63,11 @@ impl V1 {
             .or(self.trees.first())
     }
 
-    fn make(&mut self) -> Result<()> {
-        for tree in &mut self.trees {
-            let made = tree.make()?;
-            if made == Made::Existed {
+    fn make(&self) -> Result<()> {
+        for tree in &self.trees {
+            if make(tree)? == Made::Existed {
                 tree.refuse_used()?;
                 refuse_frozen(tree)?;
-            }
-            if tree.hierarchy.has("cpuset") {
-                for file in ["cpuset.cpus", "cpuset.mems"] {
-                    inherit(tree.mount()?, &tree.hierarchy.path, file)?;
-                }
             }
         }
         Ok(())
@@ -308,8 +302,8 @@ impl V1 {
 
     /// A rootless container that asked for nothing goes without the cgroups it may not have.
     fn make_what_is_allowed(&mut self) -> Result<()> {
-        for mut tree in std::mem::take(&mut self.trees) {
-            match tree.make() {
+        for tree in std::mem::take(&mut self.trees) {
+            match make(&tree) {
                 Ok(_) => self.trees.push(tree),
                 Err(error) if is_denied(&error) => {}
                 Err(error) => return Err(error),
@@ -322,6 +316,34 @@ impl V1 {
             .collect();
         Ok(())
     }
+}
+
+impl Files for V1 {
+    fn refuse_used(&self) -> Result<()> {
+        self.trees.iter().try_for_each(|tree| match tree.find()? {
+            Some(_) => tree.refuse_used(),
+            None => Ok(()),
+        })
+    }
+
+    fn adopt(&self, pid: i32, _: Option<&LinuxResources>) -> Result<()> {
+        for tree in &self.trees {
+            make(tree)?;
+            place(tree.leaf()?, pid)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the cgroup of one hierarchy, ready to be entered.
+fn make(tree: &Tree) -> Result<Made> {
+    let made = tree.make()?;
+    if tree.hierarchy.has("cpuset") {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            inherit(tree.mount()?, &tree.hierarchy.path, file)?;
+        }
+    }
+    Ok(made)
 }
 
 /// The value of a cpuset file at `path`, copied down from the nearest ancestor that has one: no

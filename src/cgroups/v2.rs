@@ -12,7 +12,8 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use super::dir::Dir;
 use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
 use super::{
-    Below, Driver, Placement, Saved, Stats, Version, devices, limits, limits_v2, program, stats_v2,
+    Below, Driver, Files, Placement, Saved, Stats, Version, devices, limits, limits_v2, program,
+    stats_v2,
 };
 use crate::error::{Error, Result};
 
@@ -46,6 +47,16 @@ impl V2 {
         self.find()?.ok_or_else(super::no_cgroup)
     }
 
+    /// What a new cgroup needs before anybody is in it.
+    fn furnish(&self, tree: &Tree, resources: Option<&LinuxResources>) -> Result<()> {
+        let (mount, leaf) = (tree.mount()?, tree.leaf()?);
+        let needed = resources.map(limits_v2::controllers).unwrap_or_default();
+        enable_controllers(mount, leaf, &tree.hierarchy.path, &needed)?;
+        self.saved
+            .owner
+            .map_or(Ok(()), |owner| delegate(leaf, owner))
+    }
+
     /// A rootless container that asked for nothing goes without a cgroup if it may not have one.
     fn without_cgroup(
         &mut self,
@@ -70,7 +81,7 @@ impl V2 {
 
 impl Driver for V2 {
     fn prepare(&mut self, resources: Option<&LinuxResources>) -> Result<Placement> {
-        let Some(tree) = &mut self.tree else {
+        let Some(tree) = &self.tree else {
             return Ok(Placement::Nowhere);
         };
         match tree.make() {
@@ -84,13 +95,8 @@ impl Driver for V2 {
             Err(error) if is_denied(&error) => return self.without_cgroup(error, resources),
             Err(error) => return Err(error),
         }
-        let (mount, leaf) = (tree.mount()?, tree.leaf()?);
-        let needed = resources.map(limits_v2::controllers).unwrap_or_default();
-        enable_controllers(mount, leaf, &tree.hierarchy.path, &needed)?;
-        if let Some(owner) = self.saved.owner {
-            delegate(leaf, owner)?;
-        }
-        leaf.fd().map(Placement::AtBirth)
+        self.furnish(tree, resources)?;
+        tree.leaf()?.fd().map(Placement::AtBirth)
     }
 
     fn join(&mut self, init: i32, below: &Below) -> Result<Placement> {
@@ -211,6 +217,21 @@ impl Driver for V2 {
 
     fn saved(&self) -> Saved {
         self.saved.clone()
+    }
+}
+
+impl Files for V2 {
+    fn refuse_used(&self) -> Result<()> {
+        match (&self.tree, self.find()?) {
+            (Some(tree), Some(_)) => tree.refuse_used(),
+            _ => Ok(()),
+        }
+    }
+
+    fn adopt(&self, _: i32, resources: Option<&LinuxResources>) -> Result<()> {
+        self.tree
+            .as_ref()
+            .map_or(Ok(()), |tree| self.furnish(tree, resources))
     }
 }
 
