@@ -147,6 +147,7 @@ impl Context {
                 Manager::Cgroupfs
             },
             rootless,
+            annotations: spec.annotations().as_ref(),
             resources: linux.and_then(|linux| linux.resources().as_ref()),
             owner: None,
         })

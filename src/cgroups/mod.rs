@@ -4,8 +4,8 @@
 //! create that follows as for every later command. The caller writes the [`Saved`] first, so that
 //! `delete` finds everything after a crash at any point.
 //!
-//! `create` goes: `prepare`; on [`Placement::AtBirth`] `confine`, then `clone3` into the cgroup; on
-//! [`Placement::ByParent`] `clone3`, `place`, `confine`, all before the new process may go on.
+//! `create` goes: `prepare`, `confine`, then `clone3` into the cgroup ([`Placement::AtBirth`]), or
+//! `clone3` and `place` before the new process may go on ([`Placement::ByParent`]).
 
 mod dbus;
 mod devices;
@@ -177,7 +177,7 @@ pub trait Driver {
     /// controllers along the path on v2. `resources` are those that [`Driver::confine`] will get.
     ///
     /// # Errors
-    /// Also if the cgroup exists and has processes, or is frozen.
+    /// Also if the cgroup exists and has processes, or is frozen. What was made is removed again.
     fn prepare(&mut self, resources: Option<&LinuxResources>) -> Result<Placement>;
 
     /// How a process joins the running container: `below` its cgroups, or in them. `init` is the
@@ -242,26 +242,27 @@ pub trait Driver {
 /// Decides where a new container's cgroups are; creates nothing.
 ///
 /// # Errors
-/// See [`plan_on`].
+/// See [`plan_on`]; and if the cgroup is in use, which must not come to be recorded as the new
+/// container's: whoever deletes that would delete the other's.
 pub fn plan(request: &Request<'_>) -> Result<Saved> {
-    plan_on(request, &Host::read(request)?)
+    let saved = plan_on(request, &Host::read(request)?)?;
+    files(&saved).refuse_used()?;
+    Ok(saved)
 }
 
 /// The driver of a decision.
 pub fn open(saved: &Saved) -> Box<dyn Driver> {
     match (&saved.unit, saved.version) {
+        (Some(unit), _) => Box::new(systemd::Systemd::new(saved, unit, files(saved))),
         (None, Version::V1) => Box::new(v1::V1::new(saved)),
         (None, Version::V2) => Box::new(v2::V2::new(saved)),
-        (Some(unit), Version::V1) => Box::new(systemd::Systemd::new(
-            saved,
-            unit,
-            Box::new(v1::V1::new(saved)),
-        )),
-        (Some(unit), Version::V2) => Box::new(systemd::Systemd::new(
-            saved,
-            unit,
-            Box::new(v2::V2::new(saved)),
-        )),
+    }
+}
+
+fn files(saved: &Saved) -> Box<dyn Files> {
+    match saved.version {
+        Version::V1 => Box::new(v1::V1::new(saved)),
+        Version::V2 => Box::new(v2::V2::new(saved)),
     }
 }
 

@@ -11,8 +11,9 @@ use nix::unistd::geteuid;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::dbus::{self, Body, Bus, Message, Method};
+use super::tree::is_denied;
 use super::unit::{Property, as_systemd_has_it, limit_properties, start_properties};
-use super::{Below, Driver, Files, Placement, Saved, Stats, Unit};
+use super::{Below, Driver, Files, Placement, Saved, Stats, Unit, limits};
 use crate::error::{Error, Result};
 
 /// How long systemd may take for a job, as in runc.
@@ -30,17 +31,14 @@ pub struct Systemd {
     saved: Saved,
     unit: Unit,
     files: Box<dyn Files>,
-    place: RefCell<Place>,
+    /// What `place` does; without it processes join the running unit.
+    start: RefCell<Option<Box<Start>>>,
 }
 
-/// What `place` does next.
-enum Place {
-    /// Start the unit with these limits.
-    Start(Option<LinuxResources>),
-    /// The unit runs with these limits; `limit` need not repeat them.
-    Started(Option<LinuxResources>),
-    /// Join the running unit.
-    Join,
+/// A unit that is to be started, with what `limit` and `allow_devices` were told before.
+struct Start {
+    resources: Option<LinuxResources>,
+    devices: Option<Vec<LinuxDeviceCgroup>>,
 }
 
 impl Systemd {
@@ -49,28 +47,36 @@ impl Systemd {
             saved: saved.clone(),
             unit: unit.clone(),
             files,
-            place: RefCell::new(Place::Join),
+            start: RefCell::new(None),
         }
     }
 
-    fn start(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
+    fn start_with(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
         let number =
             u32::try_from(pid).map_err(|_| Error::Failed(format!("{pid} is no process")))?;
         let properties = start_properties(&self.unit, self.saved.version, number, resources)?;
         start_unit(&self.unit, properties)?;
-        self.files.adopt(pid, resources)
+        self.files.adopt(pid, resources)?;
+        match resources {
+            Some(resources) => self.files.limit(&as_systemd_has_it(resources)),
+            None => Ok(()),
+        }
     }
 }
 
 impl Driver for Systemd {
     fn prepare(&mut self, resources: Option<&LinuxResources>) -> Result<Placement> {
         self.files.refuse_used()?;
-        self.place = RefCell::new(Place::Start(resources.cloned()));
+        let resources = resources.cloned();
+        self.start = RefCell::new(Some(Box::new(Start {
+            resources,
+            devices: None,
+        })));
         Ok(Placement::ByParent)
     }
 
     fn join(&mut self, init: i32, below: &Below) -> Result<Placement> {
-        self.place = RefCell::new(Place::Join);
+        self.start = RefCell::new(None);
         let placement = self.files.join(init, below)?;
         // Without root's rights only systemd may move a process out of another of its units.
         match placement {
@@ -80,32 +86,32 @@ impl Driver for Systemd {
     }
 
     fn place(&self, pid: i32) -> Result<()> {
-        let place = self.place.replace(Place::Join);
-        match place {
-            Place::Start(resources) => {
-                self.start(pid, resources.as_ref())?;
-                self.place.replace(Place::Started(resources));
-                Ok(())
-            }
-            Place::Started(_) | Place::Join => match self.files.place(pid) {
-                Err(error) if self.unit.user && super::tree::is_denied(&error) => {
-                    attach(&self.unit, pid)
-                }
-                other => other,
-            },
+        if let Some(start) = self.start.take() {
+            self.start_with(pid, start.resources.as_ref())?;
+            let rules = start.devices.unwrap_or_default();
+            return self.files.allow_devices(&rules);
+        }
+        match self.files.place(pid) {
+            Err(error) if self.unit.user && is_denied(&error) => attach(&self.unit, pid),
+            other => other,
         }
     }
 
-    fn limit(&self, resources: &LinuxResources) -> Result<()> {
-        let is_set = matches!(&*self.place.borrow(), Place::Started(Some(set)) if set == resources);
-        if !is_set {
-            super::limits::check(resources, self.saved.version)?;
-            set_properties(&self.unit, limit_properties(resources, self.saved.version)?)?;
+    fn limit(&self, limits: &LinuxResources) -> Result<()> {
+        limits::check(limits, self.saved.version)?;
+        if let Some(start) = &mut *self.start.borrow_mut() {
+            start.resources = Some(limits.clone());
+            return Ok(());
         }
-        self.files.limit(&as_systemd_has_it(resources))
+        set_properties(&self.unit, limit_properties(limits, self.saved.version)?)?;
+        self.files.limit(&as_systemd_has_it(limits))
     }
 
     fn allow_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        if let Some(start) = &mut *self.start.borrow_mut() {
+            start.devices = Some(rules.to_vec());
+            return Ok(());
+        }
         self.files.allow_devices(rules)
     }
 

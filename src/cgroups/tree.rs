@@ -1,6 +1,6 @@
 //! One cgroup in one hierarchy, from its making to its removal: what v1 and v2 have in common.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ pub struct Tree {
     leaf: OnceCell<Dir>,
     /// Parents that did not exist, nearest the mount first: a failed create removes them again.
     parents: RefCell<Vec<String>>,
+    is_new: Cell<bool>,
 }
 
 impl Tree {
@@ -45,6 +46,7 @@ impl Tree {
             mount: OnceCell::new(),
             leaf: OnceCell::new(),
             parents: RefCell::new(Vec::new()),
+            is_new: Cell::new(false),
         }
     }
 
@@ -85,8 +87,19 @@ impl Tree {
             .ok_or_else(|| Error::host("open", self.hierarchy.full_path(), Errno::ENOENT))
     }
 
+    /// Whether [`Tree::make`] made the cgroup.
+    pub fn was_made(&self) -> bool {
+        self.is_new.get()
+    }
+
     /// Makes the cgroup and its missing parents. One system call if the parents exist.
     pub fn make(&self) -> Result<Made> {
+        let made = self.make_with_parents()?;
+        self.is_new.set(made == Made::New);
+        Ok(made)
+    }
+
+    fn make_with_parents(&self) -> Result<Made> {
         let path = self.hierarchy.path.clone();
         let failed =
             |at: &str, errno| Error::host("mkdir", format!("{}/{at}", self.hierarchy.mount), errno);

@@ -64,10 +64,11 @@ impl V1 {
     }
 
     fn make(&self) -> Result<()> {
-        for tree in &self.trees {
-            if make(tree)? == Made::Existed {
-                tree.refuse_used()?;
-                refuse_frozen(tree)?;
+        for (at, tree) in self.trees.iter().enumerate() {
+            if let Err(error) = make_own(tree) {
+                let made = self.trees[..at].iter().filter(|tree| tree.was_made());
+                made.for_each(|tree| drop(tree.remove(Instant::now())));
+                return Err(error);
             }
         }
         Ok(())
@@ -320,10 +321,10 @@ impl V1 {
 
 impl Files for V1 {
     fn refuse_used(&self) -> Result<()> {
-        self.trees.iter().try_for_each(|tree| match tree.find()? {
-            Some(_) => tree.refuse_used(),
-            None => Ok(()),
-        })
+        match self.census() {
+            Some(tree) if tree.find()?.is_some() => tree.refuse_used(),
+            _ => Ok(()),
+        }
     }
 
     fn adopt(&self, pid: i32, _: Option<&LinuxResources>) -> Result<()> {
@@ -335,12 +336,25 @@ impl Files for V1 {
     }
 }
 
-/// Makes the cgroup of one hierarchy, ready to be entered.
+/// [`make`], for a container that must be alone in its cgroup.
+fn make_own(tree: &Tree) -> Result<()> {
+    if make(tree)? == Made::Existed {
+        tree.refuse_used()?;
+        refuse_frozen(tree)?;
+    }
+    Ok(())
+}
+
+/// Makes the cgroup of one hierarchy, ready to be entered; a half made one is removed.
 fn make(tree: &Tree) -> Result<Made> {
     let made = tree.make()?;
     if tree.hierarchy.has("cpuset") {
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            inherit(tree.mount()?, &tree.hierarchy.path, file)?;
+        let fill = |file: &&str| inherit(tree.mount()?, &tree.hierarchy.path, file).map(drop);
+        if let Err(error) = ["cpuset.cpus", "cpuset.mems"].iter().try_for_each(fill) {
+            if made == Made::New {
+                let _ = tree.remove(Instant::now());
+            }
+            return Err(error);
         }
     }
     Ok(made)

@@ -95,7 +95,12 @@ impl Driver for V2 {
             Err(error) if is_denied(&error) => return self.without_cgroup(error, resources),
             Err(error) => return Err(error),
         }
-        self.furnish(tree, resources)?;
+        if let Err(error) = self.furnish(tree, resources) {
+            if tree.was_made() {
+                let _ = tree.remove(Instant::now());
+            }
+            return Err(error);
+        }
         tree.leaf()?.fd().map(Placement::AtBirth)
     }
 

@@ -112,14 +112,14 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     let mut container = directory.fill(record, &bundle.raw)?;
 
     let mut driver = cgroups::open(&cgroup);
-    let undo = cgroup.clone();
-    rollback.push(move || drop(cgroups::open(&undo).remove()));
     let resources = bundle
         .spec
         .linux()
         .as_ref()
         .and_then(|linux| linux.resources().as_ref());
+    // A failed `prepare` cleans up itself, and what it refuses may be somebody else's.
     let placement = driver.prepare(resources)?;
+    rollback.push(move || drop(cgroups::open(&cgroup).remove()));
     driver.confine(resources)?;
     container.record.cgroup = driver.saved();
 
