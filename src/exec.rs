@@ -138,11 +138,11 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         driver.place(process.pid)?;
     }
     process.set_oom_score(&plan)?;
+    process.raise_rlimits(&plan)?;
     if plan.waits_at_birth {
         process.go(&plan)?;
     }
     process.wait_for(&plan, Step::Created)?;
-    process.set_rlimits(&plan)?;
     let terminal = terminal
         .map(|socket| handover::receive_terminal(&socket))
         .transpose()?;

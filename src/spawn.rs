@@ -284,15 +284,20 @@ impl Spawned {
             .map_err(|error| Error::host("write", format!("{score} to {path}"), error))
     }
 
-    /// Sets the resource limits, late, so that a low one does not hinder the set-up.
+    /// Raises those hard limits that the process will set higher than the runtime's own, which it
+    /// cannot do itself. It sets all of them just before execve, so that a low one hinders nothing.
     ///
     /// # Errors
-    /// [`Error::Host`] if a hard limit would rise without the right to.
-    pub fn set_rlimits(&self, plan: &Plan) -> Result<()> {
-        for (index, (resource, soft, hard)) in plan.process.rlimits.iter().enumerate() {
-            crate::sys::proc::set_rlimit(self.pid, *resource, *soft, *hard).map_err(|errno| {
-                Error::host("set", format!("the limit .process.rlimits[{index}]"), errno)
-            })?;
+    /// [`Error::Host`] if the runtime has no right to: `CAP_SYS_RESOURCE` in the first user
+    /// namespace.
+    pub fn raise_rlimits(&self, plan: &Plan) -> Result<()> {
+        for (index, (resource, _, hard)) in plan.process.rlimits.iter().enumerate() {
+            let at = || format!("the hard limit .process.rlimits[{index}] to {hard}");
+            let failed = |errno| Error::host("raise", at(), errno);
+            let (soft, own) = proc::rlimit(*resource).map_err(failed)?;
+            if *hard > own {
+                proc::set_rlimit(self.pid, *resource, soft, *hard).map_err(failed)?;
+            }
         }
         Ok(())
     }

@@ -232,6 +232,9 @@ pub fn attributes(plan: &Plan) -> Result<(), Fault> {
 pub fn execute(plan: &mut Plan, candidate: usize) -> Result<Fault, Fault> {
     let mut home = super::identity::Home::new();
     let extra = home.entry(plan)?;
+    for (index, (resource, soft, hard)) in plan.process.rlimits.iter().enumerate() {
+        proc::set_rlimit(0, *resource, *soft, *hard).at(Step::Rlimit, index)?;
+    }
     super::identity::confine(plan)?;
     let process = &mut plan.process;
     let Some(program) = process.candidates.get(candidate) else {

@@ -55,8 +55,9 @@ fn join_container(plan: &mut Plan, fds: &mut Fds, report: &Report) -> Result<Fau
     kernel::attributes(plan)?;
     identity::assume(plan)?;
     let program = identity::look_up(plan)?;
-    report.reached(Step::Created, 0)?;
+    // The parent may exit as soon as it has answered; until then its end is noticed by reading.
     proc::set_parent_death_signal(0).at(Step::Created, 0)?;
+    report.reached(Step::Created, 0)?;
     kernel::execute(plan, program)
 }
 
@@ -88,8 +89,9 @@ fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Resu
     kernel::attributes(plan)?;
     identity::assume(plan)?;
     let program = identity::look_up(plan)?;
-    report.reached(Step::Created, 0)?;
+    // The parent may exit as soon as it has answered; until then its end is noticed by reading.
     proc::set_parent_death_signal(0).at(Step::Created, 0)?;
+    report.reached(Step::Created, 0)?;
 
     report.wait_at_gate(fds)?;
     hooks::start_container(plan)?;

@@ -98,7 +98,6 @@ impl Report {
         let Some(gate) = fds.gate.take() else {
             return Ok(());
         };
-        // The creating runtime waits for this end of file before it exits.
         loop {
             match accept4(gate.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
                 Ok(peer) => {

@@ -139,7 +139,6 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     process
         .wait_for(&plan, Step::Created)
         .map_err(|error| with_output(error, &fds))?;
-    process.set_rlimits(&plan)?;
     let terminal = terminal
         .map(|socket| handover::receive_terminal(&socket))
         .transpose()?;
@@ -202,6 +201,7 @@ fn release(
 ) -> Result<()> {
     process.map_ids(plan, privileged)?;
     process.set_oom_score(plan)?;
+    process.raise_rlimits(plan)?;
     if plan.waits_at_birth {
         process.go(plan)?;
     }

@@ -84,6 +84,7 @@ pub enum Step {
     Created,
     Gate,
     StartContainerHook,
+    Rlimit,
     Seccomp,
     CloseFds,
     Exec,
@@ -147,6 +148,7 @@ const STEPS: &[Step] = {
         Created,
         Gate,
         StartContainerHook,
+        Rlimit,
         Seccomp,
         CloseFds,
         Exec,
@@ -260,6 +262,7 @@ impl Plan {
     }
 
     /// What the step does, to which item: `mount 4 of 11 (tmpfs on /run)`.
+    #[expect(clippy::too_many_lines, reason = "a table with one line for each step")]
     pub fn describe(&self, step: Step, item: u16) -> String {
         let index = usize::from(item);
         let nth = |list: &[std::ffi::CString]| {
@@ -337,6 +340,7 @@ impl Plan {
             Step::Created => "report that the container is created".into(),
             Step::Gate => "wait for start".into(),
             Step::StartContainerHook => format!("run startContainer hook #{item}"),
+            Step::Rlimit => format!("set the limit .process.rlimits[{item}]"),
             Step::Seccomp => "load the seccomp filter".into(),
             Step::CloseFds => "close the runtime's descriptors".into(),
             Step::Exec => "execute the program".into(),

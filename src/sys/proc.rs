@@ -1,8 +1,6 @@
 //! Attributes of the calling process: ids, signals, scheduling, memory policy, execve.
 
 use std::ffi::{CStr, c_char};
-use std::os::fd::AsRawFd;
-use std::os::fd::BorrowedFd;
 
 use libc::{c_int, c_long, c_ulong};
 
@@ -165,7 +163,7 @@ pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
 }
 
-/// Sets a resource limit of process `pid`. Man page: prlimit(2).
+/// Sets a resource limit of process `pid`, 0 being the caller. Man page: prlimit(2).
 ///
 /// # Errors
 /// `EPERM` if the hard limit rises and the caller lacks `CAP_SYS_RESOURCE`.
@@ -178,6 +176,18 @@ pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     // SAFETY: `limit` outlives the call; a null pointer asks for no old value.
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, old) })
         .map(drop)
+}
+
+/// The caller's own limits of `resource`: soft and hard.
+pub fn rlimit(resource: u32) -> Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let new = std::ptr::null::<libc::rlimit64>();
+    // SAFETY: `limit` is ours and outlives the call; a null pointer sets nothing.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, &raw mut limit) })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
 }
 
 /// A null-terminated array of C strings, as execve wants it, together with what it points to.
@@ -228,15 +238,6 @@ pub fn execve(
 pub fn execve_plain(path: &CStr, args: &CStrings, env: &CStrings) -> super::Errno {
     // SAFETY: both arrays end with a null pointer and their strings live as long as the arrays.
     unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
-    super::Errno::last()
-}
-
-/// Replaces the program by the one open as `file`. Man page: execveat(2), `AT_EMPTY_PATH`.
-pub fn execve_fd(file: BorrowedFd<'_>, args: &CStrings, env: &CStrings) -> super::Errno {
-    let (argv, envp) = (args.pointers.as_ptr(), env.pointers.as_ptr());
-    let (fd, flags) = (file.as_raw_fd(), libc::AT_EMPTY_PATH);
-    // SAFETY: both arrays end with a null pointer and their strings live as long as the arrays.
-    unsafe { libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv, envp, flags) };
     super::Errno::last()
 }
 
