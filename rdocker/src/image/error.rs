@@ -54,6 +54,9 @@ pub enum Error {
     /// A layer's archive breaks a rule, or cannot be unpacked.
     #[error(transparent)]
     Archive(#[from] super::tar::Error),
+    /// A registry could not be used.
+    #[error(transparent)]
+    Registry(#[from] super::registry::Error),
     /// A system call outside the store failed.
     #[error("{doing} {target}")]
     Io {
@@ -75,6 +78,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Ambiguous { .. } => Some("give more characters of the id"),
+            Error::Registry(error) => error.hint(),
             Error::Damaged { .. } => Some("pull or load the image again"),
             _ => None,
         }

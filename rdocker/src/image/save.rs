@@ -8,9 +8,10 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::store::digest::{Digest, Hashed};
+use crate::store::lease::Lease;
 
 use super::catalog::{find, find_name, strings};
-use super::manifest::{Descriptor, Manifest, media};
+use super::manifest::{self, Descriptor, Document, MANIFEST_MAX, Manifest, media};
 use super::reference::Reference;
 use super::tar::{Entry, Kind, Writer};
 use super::{Error, Image, Images, Result};
@@ -41,7 +42,7 @@ impl Images<'_> {
     pub fn save(&self, names: &[impl AsRef<str>], to: impl Write) -> Result<()> {
         // Without a lease a removal could take blobs away under the writer.
         let lease = self.store().lease()?;
-        let chosen = self.choose(names)?;
+        let chosen = self.choose(&lease, names)?;
         let blobs: BTreeSet<&Digest> = chosen
             .iter()
             .flat_map(|one| {
@@ -66,7 +67,7 @@ impl Images<'_> {
         Ok(())
     }
 
-    fn choose(&self, names: &[impl AsRef<str>]) -> Result<Vec<Chosen>> {
+    fn choose(&self, lease: &Lease<'_>, names: &[impl AsRef<str>]) -> Result<Vec<Chosen>> {
         let mut order: Vec<Digest> = Vec::new();
         let mut wanted: BTreeMap<Digest, BTreeSet<Reference>> = BTreeMap::new();
         for name in names {
@@ -79,7 +80,7 @@ impl Images<'_> {
         }
         let choose = |id: Digest| {
             let image = self.get(&id)?;
-            let (manifest, parsed) = self.manifest_of(&image)?;
+            let (manifest, parsed) = self.manifest_of(lease, &image)?;
             let descriptor = Descriptor {
                 media_type: parsed.media_type.clone(),
                 digest: Digest::of(&manifest),
@@ -127,21 +128,9 @@ impl Images<'_> {
     }
 
     /// The manifest of an image: the one it came with, or one made of the blobs that are here.
-    pub(super) fn manifest_of(&self, image: &Image) -> Result<(Vec<u8>, Manifest)> {
-        if let Some(digest) = &image.manifest
-            && self.store().blob_size(digest)?.is_some()
-        {
-            let bytes = self
-                .store()
-                .read_blob(digest, super::manifest::MANIFEST_MAX)?;
-            if let super::manifest::Document::Manifest(mut parsed) =
-                super::manifest::parse(&bytes, None)?
-            {
-                if parsed.media_type.is_empty() {
-                    parsed.media_type = media::OCI_MANIFEST.to_owned();
-                }
-                return Ok((bytes, *parsed));
-            }
+    fn manifest_of(&self, lease: &Lease<'_>, image: &Image) -> Result<(Vec<u8>, Manifest)> {
+        if let Some(kept) = self.kept_manifest(lease, image)? {
+            return Ok(kept);
         }
         let layers = image
             .layers
@@ -158,8 +147,35 @@ impl Images<'_> {
         Ok((bytes, manifest))
     }
 
+    /// The manifest that the image came with, if it and every layer that it names are here.
+    pub(super) fn kept_manifest(
+        &self,
+        lease: &Lease<'_>,
+        image: &Image,
+    ) -> Result<Option<(Vec<u8>, Manifest)>> {
+        let Some(digest) = &image.manifest else {
+            return Ok(None);
+        };
+        if self.store().keep_blob(lease, digest)?.is_none() {
+            return Ok(None);
+        }
+        let bytes = self.store().read_blob(digest, MANIFEST_MAX)?;
+        let Document::Manifest(mut manifest) = manifest::parse(&bytes, None)? else {
+            return Ok(None);
+        };
+        for layer in &manifest.layers {
+            if self.store().keep_blob(lease, &layer.digest)?.is_none() {
+                return Ok(None);
+            }
+        }
+        if manifest.media_type.is_empty() {
+            media::OCI_MANIFEST.clone_into(&mut manifest.media_type);
+        }
+        Ok(Some((bytes, *manifest)))
+    }
+
     /// The blob of a layer; a compressed one if there are several.
-    fn layer_blob(&self, image: &Image, diff_id: &Digest) -> Result<Descriptor> {
+    pub(super) fn layer_blob(&self, image: &Image, diff_id: &Digest) -> Result<Descriptor> {
         let found: Option<(String, String, i64)> = self.read(|t| {
             let mut query = t.prepare_cached(
                 "SELECT l.digest, l.media_type, b.size FROM layer_blobs l JOIN blobs b ON b.digest = l.digest
