@@ -224,11 +224,12 @@ fn parse<T: DeserializeOwned>(
         let at = format!("line {} column {}", error.line(), error.column());
         broken(at, reason(error))
     };
-    // Not JSON at all, or a name given twice, which the tree below could no longer tell.
-    if !first.is_data() || first.to_string().starts_with("duplicate field") {
+    // serde_json calls some values of a wrong type a syntax error; the tree shows what is one.
+    let mut tree: Value = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+    // The tree keeps only the last of two members of one name.
+    if first.to_string().starts_with("duplicate field") {
         return Err(not_json(&first));
     }
-    let mut tree: Value = serde_json::from_str(text).map_err(|error| not_json(&error))?;
     let mut warnings = Vec::new();
     lenient.repair(&mut tree, file, &mut warnings);
     match serde_path_to_error::deserialize(Objects(tree)) {
