@@ -11,14 +11,22 @@
 //! - [`store`]: records on disk, locks, content by digest; knows no containers and no images.
 //! - [`volume`]: named and anonymous volumes.
 //! - [`seccomp`]: which system calls a container may make: the default profile and the user's.
+//! - [`network`]: a container's network and the files that name it.
+//! - [`monitor`]: the small process beside every running container.
+//! - [`runtime`]: the only place that runs the OCI runtime's binary.
+//! - [`events`]: the log of what happened.
 //! - [`host`]: where things live on this machine and what its configuration file says.
 //! - [`error`]: what can go wrong, with the exit code and the hint that belong to it.
 
 pub mod cli;
 pub mod container;
 pub mod error;
+pub mod events;
 pub mod host;
 pub mod image;
+pub mod monitor;
+pub mod network;
+pub mod runtime;
 pub mod seccomp;
 pub mod store;
 pub mod ui;

@@ -1,7 +1,33 @@
 //! The command line: global options, the verbs, and how their failures are told.
 
 mod args;
-pub mod version;
+mod attach;
+mod commit;
+mod create;
+mod each;
+mod events;
+mod exec;
+mod filter;
+mod images;
+mod info;
+mod inspect;
+mod life;
+mod logs;
+mod monitor;
+mod port;
+mod prune;
+mod ps;
+mod pump;
+mod registry;
+mod rename;
+mod run;
+mod size;
+mod top;
+mod transfer;
+mod update;
+mod version;
+mod volume;
+mod when;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -56,20 +82,237 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    #[command(flatten)]
+    Container(ContainerVerb),
+    #[command(flatten)]
+    Image(ImageVerb),
+    /// List images
+    #[command(name = "images")]
+    ListImages(images::ListImages),
+    /// Remove one or more images
+    Rmi(images::Rmi),
+    /// Authenticate to a registry
+    Login(registry::Login),
+    /// Log out from a registry
+    Logout(registry::Logout),
+    /// Search Docker Hub for images
+    Search(registry::Search),
+    /// Return low-level information on Docker objects
+    Inspect(inspect::Inspect),
     /// Show the Docker version information
     Version(version::Version),
+    /// Display system-wide information
+    Info(info::Info),
+    /// Get real time events from the server
+    Events(events::Events),
+    /// Manage containers
+    #[command(subcommand, name = "container")]
+    Containers(ContainerForm),
+    /// Manage images
+    #[command(subcommand, name = "image")]
+    Images(ImageForm),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(volume::VolumeVerb),
+    /// Manage the engine
+    #[command(subcommand)]
+    System(SystemVerb),
+    #[command(name = "__monitor", hide = true)]
+    Monitor(monitor::Monitor),
+}
+
+/// Verbs on containers, alone or after `container`.
+#[derive(Debug, Subcommand)]
+enum ContainerVerb {
+    /// Attach local standard input, output, and error streams to a running container
+    Attach(attach::Attach),
+    /// Create a new image from a container's changes
+    Commit(commit::Commit),
+    /// Create a new container
+    Create(Box<create::Create>),
+    /// Inspect changes to files or directories on a container's filesystem
+    Diff(commit::Diff),
+    /// Execute a command in a running container
+    Exec(exec::Exec),
+    /// Export a container's filesystem as a tar archive
+    Export(commit::Export),
+    /// Kill one or more running containers
+    Kill(life::Kill),
+    /// Fetch the logs of a container
+    Logs(logs::Logs),
+    /// Pause all processes within one or more containers
+    Pause(life::Pause),
+    /// List port mappings or a specific mapping for the container
+    Port(port::Port),
+    /// List containers
+    Ps(ps::Ps),
+    /// Rename a container
+    Rename(rename::Rename),
+    /// Restart one or more containers
+    Restart(life::Restart),
+    /// Remove one or more containers
+    Rm(life::Rm),
+    /// Create and run a new container from an image
+    Run(Box<run::Run>),
+    /// Start one or more stopped containers
+    Start(life::Start),
+    /// Stop one or more running containers
+    Stop(life::Stop),
+    /// Display the running processes of a container
+    Top(top::Top),
+    /// Unpause all processes within one or more containers
+    Unpause(life::Unpause),
+    /// Update configuration of one or more containers
+    Update(update::Update),
+    /// Block until one or more containers stop, then print their exit codes
+    Wait(life::Wait),
+}
+
+/// `rdocker container …`
+#[derive(Debug, Subcommand)]
+enum ContainerForm {
+    #[command(flatten)]
+    Verb(ContainerVerb),
+    /// List containers
+    #[command(name = "ls", visible_alias = "list")]
+    Ls(ps::Ps),
+    /// Display detailed information on one or more containers
+    Inspect(inspect::Inspect),
+    /// Remove all stopped containers
+    Prune(prune::Prune),
+    /// Remove one or more containers
+    #[command(name = "remove", hide = true)]
+    Remove(life::Rm),
+}
+
+/// Verbs on images that have the same name at the top level and after `image`.
+#[derive(Debug, Subcommand)]
+enum ImageVerb {
+    /// Show the history of an image
+    History(commit::History),
+    /// Import the contents from a tarball to create a filesystem image
+    Import(transfer::Import),
+    /// Load an image from a tar archive or STDIN
+    Load(transfer::Load),
+    /// Download an image from a registry
+    Pull(transfer::Pull),
+    /// Upload an image to a registry
+    Push(transfer::Push),
+    /// Save one or more images to a tar archive (streamed to STDOUT by default)
+    Save(transfer::Save),
+    /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+    Tag(images::Tag),
+}
+
+/// `rdocker image …`
+#[derive(Debug, Subcommand)]
+enum ImageForm {
+    #[command(flatten)]
+    Verb(ImageVerb),
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(images::ListImages),
+    /// Display detailed information on one or more images
+    Inspect(inspect::Inspect),
+    /// Remove unused images
+    Prune(prune::Prune),
+    /// Remove one or more images
+    #[command(visible_alias = "remove")]
+    Rm(images::Rmi),
+}
+
+impl ImageVerb {
+    fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        match self {
+            Self::History(verb) => verb.run(host, ui),
+            Self::Import(verb) => verb.run(host, ui),
+            Self::Load(verb) => verb.run(host, ui),
+            Self::Pull(verb) => verb.run(host, ui),
+            Self::Push(verb) => verb.run(host, ui),
+            Self::Save(verb) => verb.run(host, ui),
+            Self::Tag(verb) => verb.run(host, ui),
+        }
+    }
+}
+
+/// `rdocker system …`
+#[derive(Debug, Subcommand)]
+enum SystemVerb {
+    /// Get real time events from the server
+    Events(events::Events),
+    /// Display system-wide information
+    Info(info::Info),
+    /// Show docker disk usage
+    Df(prune::Df),
+    /// Remove unused data
+    Prune(prune::Prune),
 }
 
 impl Verb {
     fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         match self {
+            Self::Container(verb) | Self::Containers(ContainerForm::Verb(verb)) => {
+                verb.run(host, ui)
+            }
+            Self::Image(verb) | Self::Images(ImageForm::Verb(verb)) => verb.run(host, ui),
+            Self::ListImages(verb) | Self::Images(ImageForm::Ls(verb)) => verb.run(host, ui),
+            Self::Rmi(verb) | Self::Images(ImageForm::Rm(verb)) => verb.run(host, ui),
+            Self::Images(ImageForm::Inspect(verb)) => verb.of_kind("image").run(host, ui),
+            Self::Images(ImageForm::Prune(verb)) => verb.images(host, ui),
+            Self::Login(verb) => verb.run(host, ui),
+            Self::Logout(verb) => verb.run(host, ui),
+            Self::Search(verb) => verb.run(host, ui),
+            Self::System(SystemVerb::Df(verb)) => verb.run(host, ui),
+            Self::System(SystemVerb::Prune(verb)) => verb.system(host, ui),
+            Self::Containers(ContainerForm::Prune(verb)) => verb.containers(host, ui),
+            Self::Inspect(verb) => verb.run(host, ui),
             Self::Version(verb) => verb.run(host, ui),
+            Self::Info(verb) | Self::System(SystemVerb::Info(verb)) => verb.run(host, ui),
+            Self::Events(verb) | Self::System(SystemVerb::Events(verb)) => verb.run(host, ui),
+            Self::Containers(ContainerForm::Ls(verb)) => verb.run(host, ui),
+            Self::Containers(ContainerForm::Inspect(verb)) => {
+                verb.of_kind("container").run(host, ui)
+            }
+            Self::Containers(ContainerForm::Remove(verb)) => verb.run(host, ui),
+            Self::Volume(verb) => verb.run(host, ui),
+            Self::Monitor(verb) => verb.run(host),
         }
     }
 
     /// Failures of verbs that start a program keep 125, 126 and 127 apart from its exit codes.
     fn starts_program(&self) -> bool {
-        false
+        let (Self::Container(verb) | Self::Containers(ContainerForm::Verb(verb))) = self else {
+            return false;
+        };
+        matches!(verb, ContainerVerb::Run(_))
+    }
+}
+
+impl ContainerVerb {
+    fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        match self {
+            Self::Attach(verb) => verb.run(host, ui),
+            Self::Commit(verb) => verb.run(host, ui),
+            Self::Create(verb) => verb.run(host, ui),
+            Self::Diff(verb) => verb.run(host, ui),
+            Self::Exec(verb) => verb.run(host, ui),
+            Self::Export(verb) => verb.run(host, ui),
+            Self::Kill(verb) => verb.run(host, ui),
+            Self::Logs(verb) => verb.run(host, ui),
+            Self::Pause(verb) => verb.run(host, ui),
+            Self::Port(verb) => verb.run(host, ui),
+            Self::Ps(verb) => verb.run(host, ui),
+            Self::Rename(verb) => verb.run(host, ui),
+            Self::Restart(verb) => verb.run(host, ui),
+            Self::Rm(verb) => verb.run(host, ui),
+            Self::Run(verb) => verb.run(host, ui),
+            Self::Start(verb) => verb.run(host, ui),
+            Self::Stop(verb) => verb.run(host, ui),
+            Self::Top(verb) => verb.run(host, ui),
+            Self::Unpause(verb) => verb.run(host, ui),
+            Self::Update(verb) => verb.run(host, ui),
+            Self::Wait(verb) => verb.run(host, ui),
+        }
     }
 }
 

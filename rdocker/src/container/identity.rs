@@ -167,9 +167,12 @@ mod tests {
         }
     }
 
+    /// user, `--group-add`, wanted uid, gid and groups
+    type Case<'a> = (&'a str, &'a [&'a str], Option<(u32, u32, &'a [u32])>);
+
     #[test]
     fn users_and_groups_become_numbers() {
-        let cases: &[(&str, &[&str], Option<(u32, u32, &[u32])>)] = &[
+        let cases: &[Case<'_>] = &[
             ("", &[], Some((0, 0, &[]))),
             ("web", &[], Some((33, 34, &[50]))),
             ("33", &[], Some((33, 34, &[50]))),

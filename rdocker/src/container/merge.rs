@@ -105,6 +105,20 @@ pub fn environment(config: &Config) -> Vec<String> {
     defaults
 }
 
+/// `base` with the variables of `over` put in their place, new ones at the end.
+pub fn overlay(mut base: Vec<String>, over: &[String]) -> Vec<String> {
+    for variable in over {
+        match base
+            .iter_mut()
+            .find(|mine| key_of(mine) == key_of(variable))
+        {
+            Some(mine) => mine.clone_from(variable),
+            None => base.push(variable.clone()),
+        }
+    }
+    base
+}
+
 fn key_of(variable: &str) -> &str {
     variable.split('=').next().unwrap_or(variable)
 }

@@ -284,7 +284,7 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
         oom_score_adj: args.limits.oom_score_adj.unwrap_or(0),
         privileged: confine.privileged,
         readonly_rootfs: files.read_only,
-        security_opt: list(&confine.security_opt),
+        security_opt: security_options(&confine.security_opt)?,
         storage_opt: value::pairs(&files.storage_opt),
         tmpfs: tmpfs.collect::<Result<_>>()?,
         shm_size: args.limits.shm_size.unwrap_or(SHM_SIZE),
@@ -296,6 +296,26 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
         ..HostConfig::default()
     };
     with_network(with_namespaces(host_config, confine)?, net)
+}
+
+/// A seccomp profile is read here and travels as JSON: the engine may not see the caller's files.
+fn security_options(options: &[String]) -> Result<Option<Vec<String>>> {
+    let read = |option: &String| -> Result<String> {
+        let Some(path) = option
+            .strip_prefix("seccomp=")
+            .or(option.strip_prefix("seccomp:"))
+        else {
+            return Ok(option.clone());
+        };
+        if matches!(path, "unconfined" | "builtin") || path.starts_with('{') {
+            return Ok(option.clone());
+        }
+        let text = std::fs::read_to_string(path)
+            .map_err(|errno| Error::host("opening seccomp profile", Path::new(path), errno))?;
+        Ok(format!("seccomp={text}"))
+    };
+    let options: Vec<String> = options.iter().map(read).collect::<Result<_>>()?;
+    Ok(list(&options))
 }
 
 fn with_namespaces(host: HostConfig, confine: &ConfineArgs) -> Result<HostConfig> {

@@ -2,8 +2,10 @@
 
 pub mod format;
 pub mod list;
+pub mod progress;
 pub mod table;
 pub mod template;
+pub mod terminal;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

@@ -113,9 +113,12 @@ fn range(text: &str) -> Result<std::ops::Range<u32>> {
 mod tests {
     use super::*;
 
+    /// text, wanted port, address and host port
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str, &'a str)]);
+
     #[test]
     fn every_publish_form_is_read() {
-        let cases: &[(&str, &[(&str, &str, &str)])] = &[
+        let cases: &[Case<'_>] = &[
             ("80", &[("80/tcp", "", "")]),
             ("8080:80", &[("80/tcp", "", "8080")]),
             ("8080:80/udp", &[("80/udp", "", "8080")]),

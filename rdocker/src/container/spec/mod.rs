@@ -10,6 +10,7 @@ mod linux;
 mod mounts;
 
 pub use caps::{ALL as ALL_CAPABILITIES, names as capabilities};
+pub use linux::limits;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use super::api::{Config, HostConfig};
 use super::identity::Identity;
 use super::merge;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::volume::MountPoint;
 
 /// What the spec depends on beside `Config` and `HostConfig`.
@@ -72,6 +73,23 @@ pub struct HostDevice {
     pub gid: u32,
     /// Some of `rwm`.
     pub access: String,
+}
+
+/// Finds at `create` what would fail at `start`.
+///
+/// # Errors
+/// As [`build`].
+pub fn check(host: &HostConfig) -> Result<()> {
+    linux::Security::parse(host)?;
+    caps::names(host)?;
+    for rule in host.resources.device_cgroup_rules.iter().flatten() {
+        if linux::rule(rule).is_none() {
+            return Err(Error::Invalid(format!(
+                "invalid device cgroup format: '{rule}'"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The whole config.json.

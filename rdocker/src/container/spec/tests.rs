@@ -83,187 +83,190 @@ fn a_plain_container_has_docker_defaults() {
     assert_eq!(spec["process"]["cwd"], "/");
 }
 
+type Change = fn(&mut Config, &mut HostConfig, &mut Facts);
+type Check = fn(&Value) -> bool;
+
+/// setting, what changes, what is true of the spec then
+const SETTINGS: &[(&str, Change, Check)] = &[
+    (
+        "memory",
+        |_, h, _| h.resources.memory = 1 << 26,
+        |s| s["linux"]["resources"]["memory"]["limit"] == 1 << 26,
+    ),
+    (
+        "cpus",
+        |_, h, _| h.resources.nano_cpus = 1_500_000_000,
+        |s| {
+            let cpu = &s["linux"]["resources"]["cpu"];
+            cpu["quota"] == 150_000 && cpu["period"] == 100_000
+        },
+    ),
+    (
+        "pids",
+        |_, h, _| h.resources.pids_limit = Some(9),
+        |s| s["linux"]["resources"]["pids"]["limit"] == 9,
+    ),
+    (
+        "cgroup parent",
+        |_, h, _| h.resources.cgroup_parent = "/p/q/".into(),
+        |s| s["linux"]["cgroupsPath"] == "/p/q/abc",
+    ),
+    (
+        "ulimit",
+        |_, h, _| {
+            h.resources = Resources {
+                ulimits: vec![Ulimit {
+                    name: "nofile".into(),
+                    soft: 5,
+                    hard: -1,
+                }],
+                ..Resources::default()
+            };
+        },
+        |s| {
+            let limit = &s["process"]["rlimits"][0];
+            limit["type"] == "RLIMIT_NOFILE" && limit["soft"] == 5 && limit["hard"] == u64::MAX
+        },
+    ),
+    (
+        "cap add and drop",
+        |_, h, _| {
+            h.cap_drop = Some(vec!["all".into()]);
+            h.cap_add = Some(vec!["net_admin".into()]);
+        },
+        |s| s["process"]["capabilities"]["bounding"] == serde_json::json!(["CAP_NET_ADMIN"]),
+    ),
+    (
+        "plain user",
+        |_, _, f| {
+            f.identity = Identity {
+                uid: 5,
+                gid: 6,
+                groups: vec![7],
+            }
+        },
+        |s| {
+            s["process"]["user"]["additionalGids"] == serde_json::json!([6, 7])
+                && s["process"]["capabilities"]["effective"] == serde_json::json!([])
+        },
+    ),
+    (
+        "privileged",
+        |_, h, _| h.privileged = true,
+        |s| {
+            s["linux"].get("maskedPaths").is_none()
+                && has_option(mount(s, "/sys"), "rw")
+                && s["linux"]["resources"]["devices"][0]["allow"] == true
+        },
+    ),
+    (
+        "no new privileges",
+        |_, h, _| h.security_opt = Some(vec!["no-new-privileges".into()]),
+        |s| s["process"]["noNewPrivileges"] == true,
+    ),
+    (
+        "system paths",
+        |_, h, _| h.security_opt = Some(vec!["systempaths=unconfined".into()]),
+        |s| s["linux"].get("readonlyPaths").is_none(),
+    ),
+    (
+        "host network",
+        |_, h, _| h.network_mode = "host".into(),
+        |s| !namespace_names(s).contains(&"network"),
+    ),
+    (
+        "host pid",
+        |_, h, _| h.pid_mode = "host".into(),
+        |s| !namespace_names(s).contains(&"pid"),
+    ),
+    (
+        "host uts",
+        |_, h, _| h.uts_mode = "host".into(),
+        |s| s["hostname"].is_null(),
+    ),
+    (
+        "host ipc",
+        |_, h, _| h.ipc_mode = "host".into(),
+        |s| mount(s, "/dev/shm").unwrap()["type"] == "bind",
+    ),
+    (
+        "host cgroupns",
+        |_, h, _| h.cgroupns_mode = "host".into(),
+        |s| !namespace_names(s).contains(&"cgroup"),
+    ),
+    (
+        "joined pid",
+        |_, _, f| drop(f.join.insert("pid", "/proc/9/ns/pid".into())),
+        |s| s["linux"]["namespaces"][3]["path"] == "/proc/9/ns/pid",
+    ),
+    (
+        "read-only root",
+        |_, h, _| h.readonly_rootfs = true,
+        |s| s["root"]["readonly"] == true,
+    ),
+    (
+        "init",
+        |_, _, f| f.init = Some("/usr/bin/tini".into()),
+        |s| {
+            s["process"]["args"] == serde_json::json!(["/sbin/docker-init", "--", "sh"])
+                && mount(s, "/sbin/docker-init").is_some()
+        },
+    ),
+    (
+        "tmpfs",
+        |_, h, _| drop(h.tmpfs.insert("/t".into(), "size=1m,exec".into())),
+        |s| has_option(mount(s, "/t"), "exec"),
+    ),
+    (
+        "read-only bind",
+        |_, _, f| {
+            f.mounts.push(MountPoint {
+                kind: "bind".into(),
+                source: "/src".into(),
+                destination: "/d".into(),
+                ..MountPoint::default()
+            })
+        },
+        |s| has_option(mount(s, "/d"), "ro") && has_option(mount(s, "/d"), "rprivate"),
+    ),
+    (
+        "generated file",
+        |_, _, f| f.files.push(("/etc/hosts", "/gen/hosts".into())),
+        |s| mount(s, "/etc/hosts").unwrap()["source"] == "/gen/hosts",
+    ),
+    (
+        "tty",
+        |c, h, _| {
+            c.tty = true;
+            h.console_size = [24, 80];
+        },
+        |s| s["process"]["terminal"] == true && s["process"]["consoleSize"]["width"] == 80,
+    ),
+    (
+        "device rule",
+        |_, h, _| {
+            h.resources.device_cgroup_rules = Some(vec!["c 42:* rmw".into()]);
+        },
+        |s| {
+            let rules = s["linux"]["resources"]["devices"].as_array().unwrap();
+            rules.last().unwrap()["major"] == 42 && rules.last().unwrap().get("minor").is_none()
+        },
+    ),
+    (
+        "sysctl",
+        |_, h, _| drop(h.sysctls.insert("net.x".into(), "1".into())),
+        |s| s["linux"]["sysctl"]["net.x"] == "1",
+    ),
+    (
+        "working directory",
+        |c, _, _| c.working_dir = "/w".into(),
+        |s| s["process"]["cwd"] == "/w",
+    ),
+];
+
 #[test]
 fn each_setting_reaches_its_place_in_the_spec() {
-    type Change = fn(&mut Config, &mut HostConfig, &mut Facts);
-    type Check = fn(&Value) -> bool;
-    let cases: &[(&str, Change, Check)] = &[
-        (
-            "memory",
-            |_, h, _| h.resources.memory = 1 << 26,
-            |s| s["linux"]["resources"]["memory"]["limit"] == 1 << 26,
-        ),
-        (
-            "cpus",
-            |_, h, _| h.resources.nano_cpus = 1_500_000_000,
-            |s| {
-                let cpu = &s["linux"]["resources"]["cpu"];
-                cpu["quota"] == 150_000 && cpu["period"] == 100_000
-            },
-        ),
-        (
-            "pids",
-            |_, h, _| h.resources.pids_limit = Some(9),
-            |s| s["linux"]["resources"]["pids"]["limit"] == 9,
-        ),
-        (
-            "cgroup parent",
-            |_, h, _| h.resources.cgroup_parent = "/p/q/".into(),
-            |s| s["linux"]["cgroupsPath"] == "/p/q/abc",
-        ),
-        (
-            "ulimit",
-            |_, h, _| {
-                h.resources = Resources {
-                    ulimits: vec![Ulimit {
-                        name: "nofile".into(),
-                        soft: 5,
-                        hard: -1,
-                    }],
-                    ..Resources::default()
-                };
-            },
-            |s| {
-                let limit = &s["process"]["rlimits"][0];
-                limit["type"] == "RLIMIT_NOFILE" && limit["soft"] == 5 && limit["hard"] == u64::MAX
-            },
-        ),
-        (
-            "cap add and drop",
-            |_, h, _| {
-                h.cap_drop = Some(vec!["all".into()]);
-                h.cap_add = Some(vec!["net_admin".into()]);
-            },
-            |s| s["process"]["capabilities"]["bounding"] == serde_json::json!(["CAP_NET_ADMIN"]),
-        ),
-        (
-            "plain user",
-            |_, _, f| {
-                f.identity = Identity {
-                    uid: 5,
-                    gid: 6,
-                    groups: vec![7],
-                }
-            },
-            |s| {
-                s["process"]["user"]["additionalGids"] == serde_json::json!([6, 7])
-                    && s["process"]["capabilities"]["effective"] == serde_json::json!([])
-            },
-        ),
-        (
-            "privileged",
-            |_, h, _| h.privileged = true,
-            |s| {
-                s["linux"].get("maskedPaths").is_none()
-                    && has_option(mount(s, "/sys"), "rw")
-                    && s["linux"]["resources"]["devices"][0]["allow"] == true
-            },
-        ),
-        (
-            "no new privileges",
-            |_, h, _| h.security_opt = Some(vec!["no-new-privileges".into()]),
-            |s| s["process"]["noNewPrivileges"] == true,
-        ),
-        (
-            "system paths",
-            |_, h, _| h.security_opt = Some(vec!["systempaths=unconfined".into()]),
-            |s| s["linux"].get("readonlyPaths").is_none(),
-        ),
-        (
-            "host network",
-            |_, h, _| h.network_mode = "host".into(),
-            |s| !namespace_names(s).contains(&"network"),
-        ),
-        (
-            "host pid",
-            |_, h, _| h.pid_mode = "host".into(),
-            |s| !namespace_names(s).contains(&"pid"),
-        ),
-        (
-            "host uts",
-            |_, h, _| h.uts_mode = "host".into(),
-            |s| s["hostname"].is_null(),
-        ),
-        (
-            "host ipc",
-            |_, h, _| h.ipc_mode = "host".into(),
-            |s| mount(s, "/dev/shm").unwrap()["type"] == "bind",
-        ),
-        (
-            "host cgroupns",
-            |_, h, _| h.cgroupns_mode = "host".into(),
-            |s| !namespace_names(s).contains(&"cgroup"),
-        ),
-        (
-            "joined pid",
-            |_, _, f| drop(f.join.insert("pid", "/proc/9/ns/pid".into())),
-            |s| s["linux"]["namespaces"][3]["path"] == "/proc/9/ns/pid",
-        ),
-        (
-            "read-only root",
-            |_, h, _| h.readonly_rootfs = true,
-            |s| s["root"]["readonly"] == true,
-        ),
-        (
-            "init",
-            |_, _, f| f.init = Some("/usr/bin/tini".into()),
-            |s| {
-                s["process"]["args"] == serde_json::json!(["/sbin/docker-init", "--", "sh"])
-                    && mount(s, "/sbin/docker-init").is_some()
-            },
-        ),
-        (
-            "tmpfs",
-            |_, h, _| drop(h.tmpfs.insert("/t".into(), "size=1m,exec".into())),
-            |s| has_option(mount(s, "/t"), "exec"),
-        ),
-        (
-            "read-only bind",
-            |_, _, f| {
-                f.mounts.push(MountPoint {
-                    kind: "bind".into(),
-                    source: "/src".into(),
-                    destination: "/d".into(),
-                    ..MountPoint::default()
-                })
-            },
-            |s| has_option(mount(s, "/d"), "ro") && has_option(mount(s, "/d"), "rprivate"),
-        ),
-        (
-            "generated file",
-            |_, _, f| f.files.push(("/etc/hosts", "/gen/hosts".into())),
-            |s| mount(s, "/etc/hosts").unwrap()["source"] == "/gen/hosts",
-        ),
-        (
-            "tty",
-            |c, h, _| {
-                c.tty = true;
-                h.console_size = [24, 80];
-            },
-            |s| s["process"]["terminal"] == true && s["process"]["consoleSize"]["width"] == 80,
-        ),
-        (
-            "device rule",
-            |_, h, _| {
-                h.resources.device_cgroup_rules = Some(vec!["c 42:* rmw".into()]);
-            },
-            |s| {
-                let rules = s["linux"]["resources"]["devices"].as_array().unwrap();
-                rules.last().unwrap()["major"] == 42 && rules.last().unwrap().get("minor").is_none()
-            },
-        ),
-        (
-            "sysctl",
-            |_, h, _| drop(h.sysctls.insert("net.x".into(), "1".into())),
-            |s| s["linux"]["sysctl"]["net.x"] == "1",
-        ),
-        (
-            "working directory",
-            |c, _, _| c.working_dir = "/w".into(),
-            |s| s["process"]["cwd"] == "/w",
-        ),
-    ];
-    for (name, change, check) in cases {
+    for (name, change, check) in SETTINGS {
         let spec = spec(*change);
         assert!(check(&spec), "{name}: {spec:#}");
         let parsed = serde_json::from_value::<oci_spec::runtime::Spec>(spec);

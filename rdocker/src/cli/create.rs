@@ -1,0 +1,78 @@
+//! `rdocker create`
+
+use std::io::Write;
+
+use crate::container::Container;
+use crate::container::args::RunArgs;
+use crate::container::create::{Then, create};
+use crate::container::request::{Caller, Request};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::image::{self, Image, Images, Progress, Quiet};
+use crate::store::Store;
+use crate::ui::Ui;
+use crate::ui::progress::{Lines, Stream};
+
+/// Create a new container
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
+pub struct Create {
+    #[command(flatten)]
+    args: RunArgs,
+}
+
+impl Create {
+    /// Creates and prints the id.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let env = |name: &str| std::env::var(name).ok();
+        let mut request = Request::from_args(&self.args, &Caller { env: &env })?;
+        request.config.attach_stdin = self.args.process.interactive;
+        request.config.stdin_once = self.args.process.interactive;
+        let store = Store::open(&host.data_root)?;
+        let images = Images::new(&store);
+        let image = find_image(host, &images, &self.args, ui)?;
+        let container = create(host, &images, &image, request, Then::Stop)?;
+        write_cidfile(&self.args, &container)?;
+        ui.line(&container.record.id)
+    }
+}
+
+/// The image of `run` and `create`, by the pull policy.
+///
+/// # Errors
+/// `No such image`, after an attempt to pull it if the policy allows one.
+pub fn find_image(host: &Host, images: &Images<'_>, args: &RunArgs, ui: &mut Ui) -> Result<Image> {
+    let name = args
+        .image_and_command
+        .first()
+        .map(String::as_str)
+        .unwrap_or_default();
+    let policy = args.life.pull.as_deref().unwrap_or("missing");
+    if policy != "always" {
+        match images.resolve(name) {
+            Err(image::Error::NoSuchImage { name }) if policy == "missing" => {
+                ui.error_line(format_args!("Unable to find image '{name}' locally"))?;
+            }
+            other => return Ok(other?),
+        }
+    }
+    let reference = super::transfer::reference(name)?;
+    let platform = args.life.platform.as_deref();
+    let shown: Box<dyn Progress> = if args.life.quiet {
+        Box::new(Quiet)
+    } else {
+        Box::new(Lines::on(Stream::Stderr))
+    };
+    super::transfer::pull(host, images, &reference, platform, shown.as_ref())?;
+    Ok(images.resolve(name)?)
+}
+
+/// Writes the id to the file of `--cidfile`, which must not exist.
+pub fn write_cidfile(args: &RunArgs, container: &Container) -> Result<()> {
+    let Some(path) = &args.life.cidfile else {
+        return Ok(());
+    };
+    let file = std::fs::File::create_new(path);
+    file.and_then(|mut file| file.write_all(container.record.id.as_bytes()))
+        .map_err(|errno| Error::host("write the container ID to", path, errno))
+}

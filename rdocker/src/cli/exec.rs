@@ -1,0 +1,187 @@
+//! `rdocker exec`
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+
+use crate::container::exec::{ExecRequest, process, process_of};
+use crate::container::identity::Accounts;
+use crate::container::parse::value;
+use crate::container::record::Status;
+use crate::container::{Container, Containers, id};
+use crate::error::{EXIT_NOT_EXECUTABLE, Error, Result, program_exit_code};
+use crate::events;
+use crate::host::Host;
+use crate::runtime::{Runtime, last_error};
+use crate::ui::terminal;
+use crate::ui::{Ui, stdin_is_terminal};
+
+use super::pump::exit;
+
+/// Execute a command in a running container
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
+pub struct Exec {
+    /// Detached mode: run command in the background
+    #[arg(short, long)]
+    detach: bool,
+    /// Override the key sequence for detaching a container
+    #[arg(
+        long,
+        value_name = "KEYS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    detach_keys: String,
+    /// Set environment variables
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read in a file of environment variables
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Keep STDIN open even if not attached
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give extended privileges to the command
+    #[arg(long)]
+    privileged: bool,
+    /// Allocate a pseudo-TTY
+    #[arg(short, long)]
+    tty: bool,
+    /// Username or UID (format: "<name|uid>[:<group|gid>]")
+    #[arg(short, long)]
+    user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Container, then the command and its arguments
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true,
+          value_names = ["CONTAINER", "COMMAND"])]
+    container_and_command: Vec<String>,
+}
+
+impl Exec {
+    /// Runs the command by the OCI runtime, which has our stdio; its exit code is ours.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let (name, command) = self
+            .container_and_command
+            .split_first()
+            .ok_or_else(|| Error::Invalid("a container is required".to_owned()))?;
+        let container = Containers::new(host).find(name)?;
+        check_runs(&container)?;
+        if self.tty && self.interactive && !self.detach && !stdin_is_terminal() {
+            return Err(Error::Invalid("the input device is not a TTY".to_owned()));
+        }
+        let request = self.request(command)?;
+        let places = &container.places;
+        let base = process_of(places, request.args.clone())?;
+        // The container's own files name its users; the mounted root shows them.
+        let object = process(
+            base,
+            &request,
+            || Accounts::read(&places.rootfs()),
+            terminal::size(),
+        )?;
+        let exec_id = id::random();
+        let file = places.run.join(format!("exec-{exec_id}.json"));
+        let log = places.run.join(format!("exec-{exec_id}.log"));
+        std::fs::write(&file, object.to_string())
+            .map_err(|errno| Error::host("write", &file, errno))?;
+        let words = request.args.join(" ");
+        let more = [("execID", exec_id)];
+        let event = |action: String, more: &[(&str, String)]| {
+            events::container(host, &container.record, &action, more)
+        };
+        event(format!("exec_create: {words}"), &more)?;
+        event(format!("exec_start: {words}"), &more)?;
+        let runtime = Runtime::find(host, &container.record.host_config.runtime)?;
+        let status = self.execute(&runtime, &container, &file, &log);
+        let message = last_error(&log);
+        let _ = std::fs::remove_file(&file);
+        let _ = std::fs::remove_file(&log);
+        let code = match (status?, message) {
+            // The runtime's own failure; the program never ran.
+            (status, Some(message)) if !status.success() => {
+                ui.error_line(format_args!("OCI runtime exec failed: {message}"))?;
+                program_exit_code(&message)
+                    .unwrap_or(EXIT_NOT_EXECUTABLE)
+                    .into()
+            }
+            (status, _) => status
+                .code()
+                .or(status.signal().map(|n| 128 + n))
+                .unwrap_or(255),
+        };
+        if !self.detach {
+            let ended = [more[0].clone(), ("exitCode", code.to_string())];
+            event("exec_die".to_owned(), &ended)?;
+        }
+        exit(code)
+    }
+
+    fn request(&self, command: &[String]) -> Result<ExecRequest> {
+        let lookup = |name: &str| std::env::var(name).ok();
+        let mut env = Vec::new();
+        for file in &self.env_file {
+            env.extend(value::env_file(file, &lookup)?);
+        }
+        for text in &self.env {
+            env.extend(value::env(text, &lookup)?);
+        }
+        Ok(ExecRequest {
+            args: command.to_vec(),
+            env,
+            user: self.user.clone(),
+            workdir: self.workdir.clone(),
+            tty: self.tty && !self.detach,
+            privileged: self.privileged,
+        })
+    }
+
+    fn execute(
+        &self,
+        runtime: &Runtime,
+        container: &Container,
+        file: &std::path::Path,
+        log: &std::path::Path,
+    ) -> Result<ExitStatus> {
+        let id = &container.record.id;
+        let mut command = if self.detach {
+            let mut command = runtime.exec_detached(id, file, log);
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            command
+        } else {
+            let mut command = runtime.exec(id, file, log, None);
+            if !self.interactive {
+                command.stdin(Stdio::null());
+            }
+            // The runtime repeats its errors on stderr, which is the program's: with a log it
+            // says them there, and we say them once.
+            command
+        };
+        command
+            .status()
+            .map_err(|errno| Error::host("execute", runtime.program(), errno))
+    }
+}
+
+fn check_runs(container: &Container) -> Result<()> {
+    match container.state.status {
+        Status::Running => Ok(()),
+        Status::Paused => Err(Error::Conflict(format!(
+            "container {} is paused, unpause the container before exec",
+            container.record.id
+        ))),
+        Status::Restarting => Err(Error::Conflict(format!(
+            "Container {} is restarting, wait until the container is running",
+            container.record.id
+        ))),
+        _ => Err(Error::Conflict(format!(
+            "container {} is not running",
+            container.record.id
+        ))),
+    }
+}

@@ -1,0 +1,263 @@
+//! Verbs on images: `images rmi tag`, and `image inspect`'s view.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::container::Containers;
+use crate::error::Result;
+use crate::events;
+use crate::host::Host;
+use crate::image::remove::{ImageUser, RemoveOptions, Removed};
+use crate::image::{Image, Images};
+use crate::store::Store;
+use crate::ui::Ui;
+use crate::ui::format::{age, local_time, short_id, since, size};
+use crate::ui::list::Columns;
+
+use super::each::each_quietly;
+use super::filter::Filters;
+
+const COLUMNS: Columns = Columns {
+    template: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+    headers: HEADERS,
+};
+const WITH_DIGESTS: Columns = Columns {
+    template: "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+    headers: HEADERS,
+};
+const HEADERS: &[(&str, &str)] = &[
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
+];
+
+/// List images
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker images [OPTIONS] [REPOSITORY[:TAG]]")]
+pub struct ListImages {
+    /// Show all images (default hides intermediate images)
+    #[arg(short, long)]
+    all: bool,
+    /// Show digests
+    #[arg(long)]
+    digests: bool,
+    /// Filter output based on conditions provided
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Don't truncate output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only show image IDs
+    #[arg(short, long)]
+    quiet: bool,
+    #[arg(hide = true)]
+    repository: Option<String>,
+}
+
+impl ListImages {
+    /// One row for each tag.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let known = ["dangling", "label", "reference", "before", "since"];
+        let filters = Filters::parse(&self.filter, &known)?;
+        let store = Store::open(&host.data_root)?;
+        let images = Images::new(&store).list()?;
+        let now = Timestamp::now();
+        let mut rows = Vec::new();
+        for image in &images {
+            let dangling = image.tags.is_empty();
+            let labels = &image.config.config.labels;
+            if !filters.any("dangling", |value| (value == "true") == dangling)
+                || !filters.labels(labels)
+            {
+                continue;
+            }
+            if self.quiet {
+                if self.repository.is_none() || tags(image).any(|tag| self.wants(&tag)) {
+                    let id = image.id.to_string();
+                    ui.line(if self.no_trunc { &id } else { short_id(&id) })?;
+                }
+                continue;
+            }
+            for tag in tags(image).filter(|tag| self.wants(tag)) {
+                rows.push(self.row(image, &tag, now));
+            }
+        }
+        if self.quiet {
+            return Ok(());
+        }
+        let columns = if self.digests { WITH_DIGESTS } else { COLUMNS };
+        columns.show(ui, self.format.as_deref(), &rows)
+    }
+
+    fn wants(&self, (repository, tag): &(String, String)) -> bool {
+        let Some(wanted) = &self.repository else {
+            return true;
+        };
+        wanted == repository || *wanted == format!("{repository}:{tag}")
+    }
+
+    fn row(&self, image: &Image, (repository, tag): &(String, String), now: Timestamp) -> Value {
+        let id = image.id.to_string();
+        let created = image
+            .config
+            .created_at()
+            .and_then(|at| Timestamp::from_second(at).ok());
+        let created = created.unwrap_or(Timestamp::UNIX_EPOCH);
+        let digest = image.repo_digests.iter().find_map(|name| {
+            let (name, digest) = name.split_once('@')?;
+            (name == repository).then_some(digest)
+        });
+        json!({
+            "Containers": "N/A",
+            "CreatedAt": local_time(created),
+            "CreatedSince": format!("{} ago", age(since(created, now))),
+            "Digest": digest.unwrap_or("<none>"),
+            "ID": if self.no_trunc { &id } else { short_id(&id) },
+            "Repository": repository,
+            "SharedSize": "N/A",
+            "Size": size(image.size(), 3),
+            "Tag": tag,
+            "UniqueSize": "N/A",
+        })
+    }
+}
+
+/// Repository and tag of each name; `<none>` twice if there is none.
+fn tags(image: &Image) -> impl Iterator<Item = (String, String)> {
+    let none = image
+        .tags
+        .is_empty()
+        .then(|| ("<none>".to_owned(), "<none>".to_owned()));
+    let named = image.tags.iter().map(|name| {
+        let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "<none>"));
+        (repository.to_owned(), tag.to_owned())
+    });
+    none.into_iter().chain(named)
+}
+
+/// Remove one or more images
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker rmi [OPTIONS] IMAGE [IMAGE...]")]
+pub struct Rmi {
+    /// Force removal of the image
+    #[arg(short, long)]
+    force: bool,
+    /// Do not delete untagged parents
+    #[arg(long)]
+    no_prune: bool,
+    #[arg(required = true, value_name = "IMAGE", hide = true)]
+    names: Vec<String>,
+}
+
+impl Rmi {
+    /// Untags, and deletes what has no name left.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let options = RemoveOptions {
+            force: self.force,
+            keep_parents: self.no_prune,
+            users: users(host)?,
+        };
+        let store = Store::open(&host.data_root)?;
+        each_quietly(&self.names, ui, |name, ui| {
+            for removed in Images::new(&store).remove(name, &options)? {
+                tell_removed(host, &removed, ui)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Prints `Untagged:` and `Deleted:` lines and logs the event.
+pub fn tell_removed(host: &Host, removed: &Removed, ui: &mut Ui) -> Result<()> {
+    let (word, action, what) = match removed {
+        Removed::Untagged(name) => ("Untagged", "untag", name.clone()),
+        Removed::Deleted(id) => ("Deleted", "delete", id.to_string()),
+    };
+    ui.line(format_args!("{word}: {what}"))?;
+    events::other(host, "image", action, &what, &[])
+}
+
+/// Which containers keep which images.
+pub fn users(host: &Host) -> Result<Vec<ImageUser>> {
+    let containers = Containers::new(host).list()?;
+    let users = containers.into_iter().filter_map(|container| {
+        Some(ImageUser {
+            image: container.record.image.parse().ok()?,
+            running: container.state.status.is_alive(),
+            container: container.record.id,
+        })
+    });
+    Ok(users.collect())
+}
+
+/// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]")]
+pub struct Tag {
+    #[arg(hide = true)]
+    source: String,
+    #[arg(hide = true)]
+    target: String,
+}
+
+impl Tag {
+    /// Gives an image one more name.
+    pub fn run(self, host: &Host, _ui: &mut Ui) -> Result<()> {
+        let store = Store::open(&host.data_root)?;
+        let images = Images::new(&store);
+        images.tag(&self.source, &self.target)?;
+        let id = images.resolve_id(&self.source)?;
+        events::other(
+            host,
+            "image",
+            "tag",
+            &id.to_string(),
+            &[("name", self.target)],
+        )
+    }
+}
+
+/// An image as `docker image inspect` shows it.
+pub fn describe(image: &Image) -> Value {
+    let config = &image.config;
+    let diff_ids: Vec<String> = config
+        .rootfs
+        .diff_ids
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let dirs: Vec<String> = image
+        .layers
+        .iter()
+        .rev()
+        .map(|layer| layer.path.display().to_string())
+        .collect();
+    let data: BTreeMap<&str, String> = match dirs.split_first() {
+        Some((upper, lower)) => [("UpperDir", upper.clone()), ("LowerDir", lower.join(":"))].into(),
+        None => BTreeMap::new(),
+    };
+    json!({
+        "Id": image.id.to_string(),
+        "RepoTags": image.tags,
+        "RepoDigests": image.repo_digests,
+        "Parent": image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "Comment": config.comment.clone().unwrap_or_default(),
+        "Created": config.created.clone().unwrap_or_default(),
+        "DockerVersion": config.docker_version.clone().unwrap_or_default(),
+        "Author": config.author.clone().unwrap_or_default(),
+        "Config": config.config,
+        "Architecture": config.architecture,
+        "Os": config.os,
+        "Size": image.size(),
+        "GraphDriver": {"Data": data, "Name": "overlay2"},
+        "RootFS": {"Type": "layers", "Layers": diff_ids},
+        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+    })
+}

@@ -1,0 +1,275 @@
+//! `rdocker inspect`
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::container::record::Status;
+use crate::container::{Container, Containers, merge};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::image::{self, Images};
+use crate::store::Store;
+use crate::ui::Ui;
+use crate::ui::template::Template;
+use crate::volume::Volumes;
+
+/// Docker's "never".
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// Return low-level information on Docker objects
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker inspect [OPTIONS] NAME|ID [NAME|ID...]")]
+pub struct Inspect {
+    /// Format output: 'json' or a Go template
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Display total file sizes if the type is container
+    #[arg(short, long)]
+    size: bool,
+    /// Only inspect objects of the given type (container, image, volume)
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    #[arg(required = true, hide = true)]
+    names: Vec<String>,
+}
+
+impl Inspect {
+    /// For `container inspect`, `image inspect` and `volume inspect`.
+    pub fn of_kind(mut self, kind: &str) -> Self {
+        self.kind = Some(kind.to_owned());
+        self
+    }
+
+    /// Prints what is known of each name, of whatever kind it is.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let mut found = Vec::new();
+        let mut missing = Vec::new();
+        for name in &self.names {
+            match self.find(host, name)? {
+                Some(value) => found.push(value),
+                None => missing.push(name),
+            }
+        }
+        print(ui, self.format.as_deref(), &found)?;
+        let kind = self.kind.as_deref().unwrap_or("object");
+        for name in &missing {
+            ui.error_line(format_args!("Error: No such {kind}: {name}"))?;
+        }
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Reported)
+        }
+    }
+
+    fn find(&self, host: &Host, name: &str) -> Result<Option<Value>> {
+        let wanted = |kind: &str| self.kind.as_deref().is_none_or(|only| only == kind);
+        if let Some(kind) = &self.kind
+            && !["container", "image", "volume", "network"].contains(&kind.as_str())
+        {
+            return Err(Error::Invalid(format!(
+                "{kind:?} is not a valid value for --type"
+            )));
+        }
+        if wanted("container") {
+            match Containers::new(host).find(name) {
+                Ok(container) => return Ok(Some(describe(host, &container, self.size))),
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if wanted("image") {
+            let store = Store::open(&host.data_root)?;
+            match Images::new(&store).resolve(name) {
+                Ok(image) => return Ok(Some(super::images::describe(&image))),
+                Err(image::Error::NoSuchImage { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if wanted("volume")
+            && let Some(volume) = Volumes::new(host).find(name)?
+        {
+            return Ok(Some(json!(volume)));
+        }
+        Ok(None)
+    }
+}
+
+/// Objects as one indented JSON list, or each through a template.
+pub fn print(ui: &mut Ui, format: Option<&str>, values: &[Value]) -> Result<()> {
+    match format {
+        None | Some("") => {
+            // Docker indents by four; serde_json's own pretty printer by two.
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+            let mut bytes = Vec::new();
+            let mut to = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+            serde::Serialize::serialize(values, &mut to).expect("values are JSON already");
+            bytes.push(b'\n');
+            ui.bytes(&bytes)
+        }
+        Some(format) => {
+            let template = Template::parse(if format == "json" {
+                "{{json .}}"
+            } else {
+                format
+            })?;
+            for value in values {
+                ui.line(template.render(value)?)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn time(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| ZERO_TIME.to_owned(), |at| at.to_string())
+}
+
+/// A container as `docker inspect` shows it.
+pub fn describe(host: &Host, container: &Container, with_size: bool) -> Value {
+    let (record, state, places) = (&container.record, &container.state, &container.places);
+    let line = merge::command_line(&record.config);
+    let (path, args) = line
+        .split_first()
+        .map_or(("", [].as_slice()), |(p, a)| (p.as_str(), a));
+    let log_path = match record.host_config.log_config.kind.as_str() {
+        "none" => String::new(),
+        _ => places.log(&record.id).display().to_string(),
+    };
+    let file = |name: &str| places.dir.join(name).display().to_string();
+    let mut host_config = json!(record.host_config);
+    if host_config["Runtime"] == "" {
+        let runtime = crate::runtime::Runtime::find(host, "");
+        host_config["Runtime"] = runtime
+            .map(|runtime| runtime.name())
+            .unwrap_or_default()
+            .into();
+    }
+    let mut value = json!({
+        "Id": record.id,
+        "Created": record.created.to_string(),
+        "Path": path,
+        "Args": args,
+        "State": state_of(container),
+        "Image": record.image,
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "LogPath": log_path,
+        "Name": format!("/{}", record.name),
+        "RestartCount": state.restart_count,
+        "Driver": "overlay2",
+        "Platform": record.platform,
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": null,
+        "HostConfig": host_config,
+        "GraphDriver": graph_driver(container),
+        "Mounts": record.mounts,
+        "Config": record.config,
+        "NetworkSettings": network_settings(container),
+    });
+    if with_size {
+        let own = super::size::tree(&places.dir.join("diff"));
+        let below: u64 = image::overlay::lower(&places.dir)
+            .map(|lower| {
+                lower
+                    .layers
+                    .iter()
+                    .map(|layer| super::size::tree(layer))
+                    .sum()
+            })
+            .unwrap_or(0);
+        value["SizeRw"] = own.into();
+        value["SizeRootFs"] = (own + below).into();
+    }
+    value
+}
+
+fn state_of(container: &Container) -> Value {
+    let state = &container.state;
+    let is = |status: Status| state.status == status;
+    let mut value = json!({
+        "Status": state.status.word(),
+        "Running": is(Status::Running) || is(Status::Paused) || is(Status::Restarting),
+        "Paused": is(Status::Paused),
+        "Restarting": is(Status::Restarting),
+        "OOMKilled": state.oom_killed,
+        "Dead": is(Status::Dead),
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": time(state.started_at),
+        "FinishedAt": time(state.finished_at),
+    });
+    if let Some(health) = &state.health {
+        value["Health"] = json!(health);
+    }
+    value
+}
+
+fn graph_driver(container: &Container) -> Value {
+    let dir = &container.places.dir;
+    let lower = image::overlay::lower(dir)
+        .map(|lower| lower.layers)
+        .unwrap_or_default();
+    let init = dir.join("init");
+    let lower: Vec<String> = std::iter::once(&init)
+        .chain(lower.iter().rev())
+        .map(|layer| layer.display().to_string())
+        .collect();
+    json!({
+        "Data": {
+            "ID": container.record.id,
+            "LowerDir": lower.join(":"),
+            "MergedDir": dir.join("merged"),
+            "UpperDir": dir.join("diff"),
+            "WorkDir": dir.join("work"),
+        },
+        "Name": "overlay2",
+    })
+}
+
+fn network_settings(container: &Container) -> Value {
+    let record = &container.record;
+    let endpoint = container.state.endpoint.clone().unwrap_or_default();
+    let network = match record.host_config.network_mode.as_str() {
+        "default" => "bridge",
+        mode => mode,
+    };
+    let running = container.state.status.is_alive();
+    let ports: serde_json::Map<String, Value> = if running {
+        let bindings = &record.host_config.port_bindings;
+        let exposed = record.config.exposed_ports.keys();
+        exposed
+            .map(|port| (port.clone(), json!(bindings.get(port))))
+            .collect()
+    } else {
+        serde_json::Map::new()
+    };
+    let mut networks = serde_json::Map::new();
+    if !network.starts_with("container:") {
+        let of_network = json!({
+            "IPAMConfig": null, "Links": null, "Aliases": null,
+            "MacAddress": endpoint.mac, "DriverOpts": null, "GwPriority": 0,
+            "NetworkID": "", "EndpointID": "", "Gateway": endpoint.gateway,
+            "IPAddress": endpoint.address, "IPPrefixLen": endpoint.prefix,
+            "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+            "DNSNames": null,
+        });
+        networks.insert(network.to_owned(), of_network);
+    }
+    let sandbox = match container.state.pid {
+        0 => String::new(),
+        pid => format!("/proc/{pid}/ns/net"),
+    };
+    json!({
+        "Bridge": "", "SandboxID": "", "SandboxKey": sandbox, "Ports": ports,
+        "HairpinMode": false, "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": null, "SecondaryIPv6Addresses": null, "EndpointID": "",
+        "Gateway": endpoint.gateway, "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+        "IPAddress": endpoint.address, "IPPrefixLen": endpoint.prefix, "IPv6Gateway": "",
+        "MacAddress": endpoint.mac, "Networks": networks,
+    })
+}

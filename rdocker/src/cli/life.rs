@@ -1,0 +1,336 @@
+//! Verbs that move containers through their life: `start stop restart kill pause unpause wait rm`.
+
+use crate::container::record::Status;
+use crate::container::session::Session;
+use crate::container::start::{self, Root};
+use crate::container::{Container, Containers, remove, signal};
+use crate::error::{Error, Result};
+use crate::events;
+use crate::host::Host;
+use crate::monitor::wire::Request;
+use crate::store::lock::FileLock;
+use crate::ui::Ui;
+use crate::ui::terminal::DetachKeys;
+
+use super::each::{each, each_quietly};
+use super::pump::{Options, Outcome, Pump, exit};
+
+/// Start one or more stopped containers
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker start [OPTIONS] CONTAINER [CONTAINER...]")]
+pub struct Start {
+    /// Attach STDOUT/STDERR and forward signals
+    #[arg(short, long)]
+    attach: bool,
+    /// Attach container's STDIN
+    #[arg(short, long)]
+    interactive: bool,
+    /// Override the key sequence for detaching a container
+    #[arg(
+        long,
+        value_name = "KEYS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    detach_keys: String,
+    #[arg(required = true, value_name = "CONTAINER", hide = true)]
+    names: Vec<String>,
+}
+
+impl Start {
+    /// Starts each; with `-a` or `-i` one, and stays.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        if self.attach || self.interactive {
+            let [name] = self.names.as_slice() else {
+                return Err(Error::Invalid(
+                    "you cannot start and attach multiple containers at once".to_owned(),
+                ));
+            };
+            return self.attached(host, name, ui);
+        }
+        each(&self.names, ui, |name, _| {
+            start_one(host, &Containers::new(host).find(name)?)
+        })
+    }
+
+    fn attached(&self, host: &Host, name: &str, ui: &mut Ui) -> Result<()> {
+        let container = Containers::new(host).find(name)?;
+        let tty = container.record.config.tty;
+        let stdin = self.interactive && container.record.config.open_stdin;
+        let detach_keys = DetachKeys::parse(&self.detach_keys)?;
+        let pump = Pump::new(Options {
+            stdin,
+            tty,
+            sig_proxy: !tty,
+            detach_keys,
+        })?;
+        let mut session = {
+            let _lock = container.lock()?;
+            let mut session = start::launch(host, &container, Root::Unmounted)?;
+            session.send(&Request::Attach {
+                stdin,
+                stdout: true,
+                stderr: true,
+            })?;
+            session.request(&Request::Start)?;
+            session
+        };
+        match pump.run(&mut session, ui)? {
+            Outcome::Detached => Ok(()),
+            Outcome::Exited(code) => exit(code),
+        }
+    }
+}
+
+/// Starts a container that does not run; one that runs is fine.
+fn start_one(host: &Host, container: &Container) -> Result<()> {
+    let _lock = container.lock()?;
+    let container = Containers::new(host).load(&container.record.id)?;
+    match container.state.status {
+        Status::Running | Status::Restarting => return Ok(()),
+        Status::Paused => {
+            return Err(Error::Conflict(
+                "cannot start a paused container, try unpause instead".to_owned(),
+            ));
+        }
+        _ => {}
+    }
+    start::launch(host, &container, Root::Unmounted)?.request(&Request::Start)
+}
+
+/// Stop one or more running containers
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker stop [OPTIONS] CONTAINER [CONTAINER...]")]
+pub struct Stop {
+    /// Signal to send to the container
+    #[arg(short, long)]
+    signal: Option<String>,
+    /// Seconds to wait before killing the container
+    #[arg(
+        short,
+        long,
+        alias = "time",
+        value_name = "SECONDS",
+        allow_hyphen_values = true
+    )]
+    timeout: Option<i64>,
+    #[arg(required = true, value_name = "CONTAINER", hide = true)]
+    names: Vec<String>,
+}
+
+impl Stop {
+    /// Stops each.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let signal = self.signal.as_deref().map(signal::parse).transpose()?;
+        each(&self.names, ui, |name, _| {
+            stop_one(&Containers::new(host).find(name)?, signal, self.timeout)
+        })
+    }
+}
+
+/// Asks the monitor to stop its container and waits for the end; one that does not run is fine.
+fn stop_one(container: &Container, signal: Option<i32>, timeout: Option<i64>) -> Result<()> {
+    if !container.state.status.is_alive() {
+        return Ok(());
+    }
+    let config = &container.record.config;
+    let signal = signal.unwrap_or_else(|| crate::monitor::stop_signal(config));
+    let timeout = timeout
+        .or(config.stop_timeout)
+        .unwrap_or(crate::monitor::STOP_SECONDS);
+    match Session::connect(container) {
+        Ok(mut session) => session.request(&Request::Stop { signal, timeout }),
+        // It ended by itself between our reading and our call.
+        Err(Error::Conflict(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Restart one or more containers
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker restart [OPTIONS] CONTAINER [CONTAINER...]")]
+pub struct Restart {
+    /// Signal to send to the container
+    #[arg(short, long)]
+    signal: Option<String>,
+    /// Seconds to wait before killing the container
+    #[arg(
+        short,
+        long,
+        alias = "time",
+        value_name = "SECONDS",
+        allow_hyphen_values = true
+    )]
+    timeout: Option<i64>,
+    #[arg(required = true, value_name = "CONTAINER", hide = true)]
+    names: Vec<String>,
+}
+
+impl Restart {
+    /// Stops and starts each.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let signal = self.signal.as_deref().map(signal::parse).transpose()?;
+        each(&self.names, ui, |name, _| {
+            let container = Containers::new(host).find(name)?;
+            stop_one(&container, signal, self.timeout)?;
+            start_one(host, &container)?;
+            events::container(host, &container.record, "restart", &[])
+        })
+    }
+}
+
+/// Kill one or more running containers
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker kill [OPTIONS] CONTAINER [CONTAINER...]")]
+pub struct Kill {
+    /// Signal to send to the container
+    #[arg(short, long, default_value = "KILL")]
+    signal: String,
+    #[arg(required = true, value_name = "CONTAINER", hide = true)]
+    names: Vec<String>,
+}
+
+impl Kill {
+    /// Signals each.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let signal = signal::parse(&self.signal)?;
+        each(&self.names, ui, |name, _| {
+            let container = Containers::new(host).find(name)?;
+            let refuse = |error| match error {
+                Error::Conflict(why) => {
+                    Error::Conflict(format!("cannot kill container: {name}: {why}"))
+                }
+                other => other,
+            };
+            container.require_running().map_err(refuse)?;
+            let mut session = Session::connect(&container).map_err(refuse)?;
+            session.request(&Request::Kill { signal })
+        })
+    }
+}
+
+/// Pause all processes within one or more containers
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker pause CONTAINER [CONTAINER...]")]
+pub struct Pause {
+    #[arg(required = true, value_name = "CONTAINER", hide = true)]
+    names: Vec<String>,
+}
+
+impl Pause {
+    /// Freezes each.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        each(&self.names, ui, |name, _| {
+            let container = Containers::new(host).find(name)?;
+            container.require_running()?;
+            Session::connect(&container)?.request(&Request::Pause)
+        })
+    }
+}
+
+/// Unpause all processes within one or more containers
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker unpause CONTAINER [CONTAINER...]")]
+pub struct Unpause {
+    #[arg(required = true, value_name = "CONTAINER", hide = true)]
+    names: Vec<String>,
+}
+
+impl Unpause {
+    /// Thaws each.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        each(&self.names, ui, |name, _| {
+            let container = Containers::new(host).find(name)?;
+            container.require_running()?;
+            Session::connect(&container)?.request(&Request::Unpause)
+        })
+    }
+}
+
+/// Block until one or more containers stop, then print their exit codes
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker wait CONTAINER [CONTAINER...]")]
+pub struct Wait {
+    #[arg(required = true, value_name = "CONTAINER", hide = true)]
+    names: Vec<String>,
+}
+
+impl Wait {
+    /// Waits for each in turn.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        each_quietly(&self.names, ui, |name, ui| {
+            let containers = Containers::new(host);
+            let container = containers.find(name)?;
+            let code = match Session::connect(&container) {
+                Ok(mut session) => session.wait(false)?,
+                Err(_) => containers.load(&container.record.id)?.state.exit_code,
+            };
+            ui.line(code)
+        })
+    }
+}
+
+/// Remove one or more containers
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker rm [OPTIONS] CONTAINER [CONTAINER...]")]
+pub struct Rm {
+    /// Force the removal of a running container (uses SIGKILL)
+    #[arg(short, long)]
+    force: bool,
+    /// Remove the specified link
+    #[arg(short, long)]
+    link: bool,
+    /// Remove anonymous volumes associated with the container
+    #[arg(short, long)]
+    volumes: bool,
+    #[arg(required = true, value_name = "CONTAINER", hide = true)]
+    names: Vec<String>,
+}
+
+impl Rm {
+    /// Removes each.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        if self.link {
+            return Err(Error::Invalid(
+                "there are no links on this network".to_owned(),
+            ));
+        }
+        let anonymous = if self.volumes {
+            remove::Anonymous::Remove
+        } else {
+            remove::Anonymous::Keep
+        };
+        each(&self.names, ui, |name, _| {
+            match remove_one(host, name, self.force, anonymous) {
+                // `rm -f` of what is not there is what was wanted.
+                Err(Error::NotFound { .. }) if self.force => Ok(()),
+                other => other,
+            }
+        })
+    }
+}
+
+/// Removes a container, killing it first with `force`.
+pub fn remove_one(
+    host: &Host,
+    name: &str,
+    force: bool,
+    anonymous: remove::Anonymous,
+) -> Result<()> {
+    let container = Containers::new(host).find(name)?;
+    if !force {
+        remove::require_removable(&container)?;
+    } else if container.state.status.is_alive() {
+        stop_one(&container, Some(libc::SIGKILL), Some(-1))?;
+    }
+    if container.record.host_config.auto_remove && container.state.status.is_alive() {
+        // Its monitor removes it; the lock is free when that is done.
+        drop(FileLock::exclusive(&container.places.monitor_lock()));
+        return Ok(());
+    }
+    let _lock = container.lock()?;
+    drop(FileLock::exclusive(&container.places.monitor_lock())?);
+    let container = Containers::new(host).load(&container.record.id)?;
+    remove::require_removable(&container)?;
+    remove::purge(host, &container, anonymous)
+}

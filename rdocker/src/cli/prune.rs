@@ -1,0 +1,238 @@
+//! Verbs that free space: `container prune`, `image prune`, `system prune`, and `system df`.
+
+use serde_json::{Value, json};
+
+use crate::container::Containers;
+use crate::container::remove::{self, Anonymous};
+use crate::error::Result;
+use crate::host::Host;
+use crate::image::Images;
+use crate::store::Store;
+use crate::ui::Ui;
+use crate::ui::format::size;
+use crate::ui::list::Columns;
+use crate::volume::Volumes;
+
+use super::filter::Filters;
+use super::{images, size as tree_size, volume};
+
+/// Options of every prune.
+#[derive(Debug, clap::Args)]
+pub struct Prune {
+    /// Remove all unused images, not just dangling ones
+    #[arg(short, long)]
+    all: bool,
+    /// Provide filter values (e.g. "label=<key>=<value>")
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+    /// Prune anonymous volumes
+    #[arg(long)]
+    volumes: bool,
+}
+
+impl Prune {
+    fn agreed(&self, what: &str, ui: &mut Ui) -> Result<bool> {
+        let question =
+            format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
+        Ok(self.force || ui.confirm(&question)?)
+    }
+
+    fn filters(&self) -> Result<Filters> {
+        Filters::parse(&self.filter, &["label", "label!"])
+    }
+
+    /// `container prune`
+    pub fn containers(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        if !self.agreed("all stopped containers", ui)? {
+            return Ok(());
+        }
+        let freed = stopped_containers(host, &self.filters()?, ui)?;
+        ui.line(format_args!("Total reclaimed space: {}", size(freed, 4)))
+    }
+
+    /// `image prune`
+    pub fn images(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let what = match self.all {
+            true => "all images without at least one container associated to them",
+            false => "all dangling images",
+        };
+        if !self.agreed(what, ui)? {
+            return Ok(());
+        }
+        let freed = unused_images(host, &self.filters()?, self.all, ui)?;
+        ui.line(format_args!("Total reclaimed space: {}", size(freed, 4)))
+    }
+
+    /// `system prune`
+    pub fn system(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let which = if self.all {
+            "all unused images"
+        } else {
+            "all dangling images"
+        };
+        let volumes = if self.volumes {
+            "\n  - all anonymous volumes not in use"
+        } else {
+            ""
+        };
+        let what = format!("\n  - all stopped containers{volumes}\n  - {which}\n");
+        if !self.agreed(&what, ui)? {
+            return Ok(());
+        }
+        let filters = self.filters()?;
+        let mut freed = stopped_containers(host, &filters, ui)?;
+        if self.volumes {
+            freed += volume::prune(host, &filters, false, ui)?;
+        }
+        freed += unused_images(host, &filters, self.all, ui)?;
+        ui.line(format_args!("Total reclaimed space: {}", size(freed, 4)))
+    }
+}
+
+fn stopped_containers(host: &Host, filters: &Filters, ui: &mut Ui) -> Result<u64> {
+    let (mut freed, mut removed) = (0, Vec::new());
+    for container in Containers::new(host).list()? {
+        if container.state.status.is_alive() || !filters.labels(&container.record.config.labels) {
+            continue;
+        }
+        let Ok(_lock) = container.lock() else {
+            continue;
+        };
+        freed += tree_size::tree(&container.places.dir.join("diff"));
+        remove::purge(host, &container, Anonymous::Keep)?;
+        removed.push(container.record.id);
+    }
+    if !removed.is_empty() {
+        ui.line("Deleted Containers:")?;
+        removed.iter().try_for_each(|id| ui.line(id))?;
+        ui.line("")?;
+    }
+    Ok(freed)
+}
+
+fn unused_images(host: &Host, filters: &Filters, all: bool, ui: &mut Ui) -> Result<u64> {
+    let store = Store::open(&host.data_root)?;
+    let list = Images::new(&store);
+    release_lost_holds(host, &list)?;
+    let pruned = list.prune(&images::users(host)?, |image| {
+        (all || image.tags.is_empty()) && filters.labels(&image.config.config.labels)
+    })?;
+    if !pruned.removed.is_empty() {
+        ui.line("Deleted Images:")?;
+        for removed in &pruned.removed {
+            images::tell_removed(host, removed, ui)?;
+        }
+        ui.line("")?;
+    }
+    Ok(pruned.bytes)
+}
+
+/// Layers held by containers that are gone, because a removal was cut short, are free again.
+fn release_lost_holds(host: &Host, images: &Images<'_>) -> Result<()> {
+    let containers = Containers::new(host);
+    for owner in images.holders()? {
+        if !containers.places(&owner).dir.exists() {
+            images.release(&owner)?;
+        }
+    }
+    Ok(())
+}
+
+const DF: Columns = Columns {
+    template: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+    headers: &[("TotalCount", "TOTAL")],
+};
+
+/// Show docker disk usage
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker system df [OPTIONS]")]
+pub struct Df {
+    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Show detailed information on space usage
+    #[arg(short, long, hide = true)]
+    verbose: bool,
+}
+
+impl Df {
+    /// Sums; a layer that several images share counts once.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let rows = [images_row(host)?, containers_row(host)?, volumes_row(host)?];
+        DF.show(ui, self.format.as_deref(), &rows)
+    }
+}
+
+fn row(kind: &str, total: usize, active: usize, bytes: u64, reclaimable: u64) -> Value {
+    let percent = (reclaimable * 100).checked_div(bytes);
+    let share = percent
+        .map(|percent| format!(" ({percent}%)"))
+        .unwrap_or_default();
+    json!({
+        "Type": kind,
+        "TotalCount": total.to_string(),
+        "Active": active.to_string(),
+        "Size": size(bytes, 4),
+        "Reclaimable": format!("{}{share}", size(reclaimable, 4)),
+    })
+}
+
+fn images_row(host: &Host) -> Result<Value> {
+    use std::collections::BTreeMap;
+    let store = Store::open(&host.data_root)?;
+    let list = Images::new(&store).list()?;
+    let users = images::users(host)?;
+    let used = |image: &crate::image::Image| users.iter().any(|user| user.image == image.id);
+    // Layer to size, and whether an image in use has it.
+    let mut layers: BTreeMap<String, (u64, bool)> = BTreeMap::new();
+    for image in &list {
+        for layer in &image.layers {
+            let entry = layers
+                .entry(layer.chain.to_string())
+                .or_insert((layer.size, false));
+            entry.1 |= used(image);
+        }
+    }
+    let total: u64 = layers.values().map(|(size, _)| size).sum();
+    let free: u64 = layers
+        .values()
+        .filter(|(_, used)| !used)
+        .map(|(size, _)| size)
+        .sum();
+    let active = list.iter().filter(|image| used(image)).count();
+    Ok(row("Images", list.len(), active, total, free))
+}
+
+fn containers_row(host: &Host) -> Result<Value> {
+    let (mut total, mut free, mut active) = (0, 0, 0);
+    let list = Containers::new(host).list()?;
+    for container in &list {
+        let bytes = tree_size::tree(&container.places.dir.join("diff"));
+        total += bytes;
+        if container.state.status.is_alive() {
+            active += 1;
+        } else {
+            free += bytes;
+        }
+    }
+    Ok(row("Containers", list.len(), active, total, free))
+}
+
+fn volumes_row(host: &Host) -> Result<Value> {
+    let used = volume::used(host)?;
+    let (mut total, mut free, mut active) = (0, 0, 0);
+    let list = Volumes::new(host).list()?;
+    for volume in &list {
+        let bytes = tree_size::tree(&volume.mountpoint);
+        total += bytes;
+        if used.contains(&volume.name) {
+            active += 1;
+        } else {
+            free += bytes;
+        }
+    }
+    Ok(row("Local Volumes", list.len(), active, total, free))
+}

@@ -1,0 +1,260 @@
+//! `create`: an image and a request become a record, a root and settled mounts.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::record::{self, Places, Record, State};
+use super::request::Request;
+use super::{Container, Containers, cgroup, id, merge, spec};
+use crate::error::{Error, Result};
+use crate::events;
+use crate::host::Host;
+use crate::image::{Image, Images, overlay};
+use crate::monitor::log::Rotation;
+use crate::runtime::Runtime;
+use crate::volume::{MountPoint, Volumes, copy_up, settle};
+
+/// What happens to the root after `create`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing: it is unmounted.
+    Stop,
+    /// `start` follows at once and takes the mount over.
+    Start,
+}
+
+/// Makes a container of `image`; what was made is taken back if something fails.
+///
+/// # Errors
+/// A taken name, no command, a mount that cannot be settled, a failed system call.
+pub fn create(
+    host: &Host,
+    images: &Images<'_>,
+    image: &Image,
+    request: Request,
+    then: Then,
+) -> Result<Container> {
+    let id = id::random();
+    let containers = Containers::new(host);
+    let (config, host_config) = complete(&containers, &id, &request, image)?;
+    let name = claim(&containers, request.name.as_deref(), &id)?;
+    let places = containers.places(&id);
+    let record = Record {
+        id,
+        name,
+        created: Timestamp::now(),
+        image: image.id.to_string(),
+        config,
+        host_config,
+        mounts: Vec::new(),
+        platform: "linux".to_owned(),
+    };
+    let mut container = Container {
+        places,
+        record,
+        state: State::default(),
+    };
+    match furnish(host, images, image, &mut container, then) {
+        Ok(()) => Ok(container),
+        Err(error) => {
+            undo(images, &containers, &container);
+            Err(error)
+        }
+    }
+}
+
+/// Fills in what depends on the image, the machine and other containers; checks the rest.
+fn complete(
+    containers: &Containers<'_>,
+    id: &str,
+    request: &Request,
+    image: &Image,
+) -> Result<(super::api::Config, super::api::HostConfig)> {
+    let mut config = merge::with_image(request.config.clone(), &image.config.config)?;
+    let mut host_config = request.host_config.clone();
+    if host_config.cgroupns_mode.is_empty() {
+        // Docker's default: private where the unified hierarchy makes it whole, else the host's.
+        let mode = if cgroup::is_unified() {
+            "private"
+        } else {
+            "host"
+        };
+        mode.clone_into(&mut host_config.cgroupns_mode);
+    }
+    for mode in [
+        &mut host_config.network_mode,
+        &mut host_config.pid_mode,
+        &mut host_config.ipc_mode,
+    ] {
+        // Names may change later, ids do not.
+        if let Some(name) = mode.strip_prefix("container:") {
+            *mode = format!("container:{}", containers.find(name)?.record.id);
+        }
+    }
+    if config.hostname.is_empty() {
+        config.hostname = match host_config.network_mode.as_str() {
+            mode if mode == "host" || host_config.uts_mode == "host" => host_name(),
+            mode => match mode.strip_prefix("container:") {
+                Some(other) => containers.load(other)?.record.config.hostname,
+                None => id[..12].to_owned(),
+            },
+        };
+    }
+    Runtime::find(containers.host, &host_config.runtime)?;
+    Rotation::from_options(&host_config.log_config)?;
+    spec::check(&host_config)?;
+    Ok((config, host_config))
+}
+
+/// The machine's own name.
+pub fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn claim(containers: &Containers<'_>, wanted: Option<&str>, id: &str) -> Result<String> {
+    if let Some(name) = wanted {
+        containers.claim_name(name, id)?;
+        return Ok(name.to_owned());
+    }
+    // Two words make some thousand names; digits make enough for any machine.
+    for attempt in 0..64 {
+        let name = id::random_name(attempt);
+        match containers.claim_name(&name, id) {
+            Err(Error::Conflict(_)) => {}
+            Ok(()) => return Ok(name),
+            Err(error) => return Err(error),
+        }
+    }
+    let name = id[..12].to_owned();
+    containers.claim_name(&name, id)?;
+    Ok(name)
+}
+
+fn furnish(
+    host: &Host,
+    images: &Images<'_>,
+    image: &Image,
+    container: &mut Container,
+    then: Then,
+) -> Result<()> {
+    let Places { dir, .. } = &container.places;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o710);
+    builder
+        .create(dir)
+        .map_err(|errno| Error::host("create directory", dir, errno))?;
+    images.hold(&container.record.id, image)?;
+    let root = images.mount_rootfs(image, dir)?;
+    let volumes = Volumes::new(host);
+    let from = volumes_from(host, container.record.host_config.volumes_from.as_deref())?;
+    let settled = settle(
+        volumes,
+        &container.record.config,
+        &container.record.host_config,
+        &from,
+    )?;
+    for target in &settled.copy_up {
+        let volume = settled
+            .mounts
+            .iter()
+            .find(|mount| mount.destination == *target);
+        if let Some(mount) = volume {
+            copy_up(&root, target, Path::new(&mount.source))?;
+        }
+    }
+    container.record.mounts = settled.mounts;
+    make_directory(&root, &container.record.config.working_dir)?;
+    if then == Then::Stop {
+        overlay::unmount_rootfs(dir)?;
+    }
+    record::write_state(dir, &container.state)?;
+    container.save()?;
+    events::container(host, &container.record, "create", &[])
+}
+
+/// The mounts of `--volumes-from CONTAINER[:ro|rw]`.
+fn volumes_from(host: &Host, list: Option<&[String]>) -> Result<Vec<MountPoint>> {
+    let mut mounts = Vec::new();
+    for text in list.unwrap_or_default() {
+        let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
+        if !matches!(mode, "ro" | "rw" | "z" | "Z") {
+            return Err(Error::Invalid(format!(
+                "invalid mode for volumes-from: {mode}"
+            )));
+        }
+        for mut mount in Containers::new(host).find(name)?.record.mounts {
+            mount.rw &= mode != "ro";
+            mounts.push(mount);
+        }
+    }
+    Ok(mounts)
+}
+
+/// Makes a directory in the root, its missing parents too, without ever leaving the root.
+///
+/// Each step opens what is there inside the root (openat2 `RESOLVE_IN_ROOT`) and makes the next
+/// component in it, so that no symlink of the image leads outside (the shape of CVE-2026-55686).
+fn make_directory(root: &Path, path: &str) -> Result<()> {
+    let fail = |errno: Errno| Error::host("create the working directory", Path::new(path), errno);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let base = rustix::fs::open(root, flags, Mode::empty()).map_err(fail)?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let open = |path: &str| rustix::fs::openat2(&base, path, flags, Mode::empty(), resolve);
+    let mut reached = String::from(".");
+    for part in path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+    {
+        let parent = open(&reached).map_err(fail)?;
+        reached = format!("{reached}/{part}");
+        match open(&reached) {
+            Err(Errno::NOENT) if part != ".." => {
+                match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(fail(errno)),
+                }
+            }
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Takes back what a failed `create` made; each step is tried.
+fn undo(images: &Images<'_>, containers: &Containers<'_>, container: &Container) {
+    let _ = overlay::unmount_rootfs(&container.places.dir);
+    let _ = crate::store::gc::remove_tree(&container.places.dir);
+    let _ = images.release(&container.record.id);
+    containers.release_name(&container.record.name);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_working_directory_is_made_inside_the_root_only() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        symlink(outside.path(), root.path().join("escape")).unwrap();
+        symlink("/real", root.path().join("alias")).unwrap();
+        fs::create_dir(root.path().join("real")).unwrap();
+        make_directory(root.path(), "/a/b/../c").unwrap();
+        assert!(root.path().join("a/c").is_dir());
+        make_directory(root.path(), "/alias/deep").unwrap();
+        assert!(root.path().join("real/deep").is_dir());
+        let _ = make_directory(root.path(), "/escape/x");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,115 @@
+//! The end of a container: what it had while it ran, and what it was.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rustix::mount::{UnmountFlags, unmount};
+
+use super::record::{Places, Record, Status};
+use super::{Container, Containers};
+use crate::error::{Error, Result};
+use crate::events;
+use crate::host::Host;
+use crate::image::{Images, overlay};
+use crate::store::Store;
+use crate::store::gc::remove_tree;
+use crate::volume::{ANONYMOUS, Volumes};
+
+/// Whether volumes that nobody named go with the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anonymous {
+    /// `rm`.
+    Keep,
+    /// `rm -v` and `--rm`.
+    Remove,
+}
+
+/// Takes down what a container had while it ran: its root, its shared memory, its run directory.
+///
+/// Every step is tried even if one fails, and can be repeated.
+pub fn take_down(_host: &Host, _record: &Record, places: &Places) {
+    let shm = places.run.join("shm");
+    let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    while unmount(&shm, flags).is_ok() {}
+    let _ = overlay::unmount_rootfs(&places.dir);
+    // Removing below a mount that would not go would empty what is mounted there.
+    if !is_mounted_below(&places.run) {
+        let _ = fs::remove_dir_all(&places.run);
+    }
+}
+
+fn is_mounted_below(dir: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    points.map(Path::new).any(|point| point.starts_with(dir))
+}
+
+/// Removes a container that does not run.
+///
+/// The name is free first and the directory vanishes by one rename, so a removal that is cut
+/// short leaves nothing that looks like a container.
+///
+/// # Errors
+/// A failed system call, with everything that could be removed gone.
+pub fn purge(host: &Host, container: &Container, anonymous: Anonymous) -> Result<()> {
+    let record = &container.record;
+    Containers::new(host).release_name(&record.name);
+    take_down(host, record, &container.places);
+    let dir = &container.places.dir;
+    let trash = dir.with_file_name(format!(".{}.removing", record.id));
+    match fs::rename(dir, &trash) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::host("rename", dir, error));
+        }
+        _ => {}
+    }
+    Images::new(&Store::open(&host.data_root)?).release(&record.id)?;
+    let removed = remove_tree(&trash);
+    if anonymous == Anonymous::Remove {
+        remove_anonymous(host, record)?;
+    }
+    events::container(host, record, "destroy", &[])?;
+    Ok(removed?)
+}
+
+/// Removes the container's anonymous volumes that no other container uses.
+fn remove_anonymous(host: &Host, record: &Record) -> Result<()> {
+    let volumes = Volumes::new(host);
+    let others = Containers::new(host).list()?;
+    for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+        let nobody_named = volumes
+            .find(&mount.name)?
+            .and_then(|volume| volume.labels)
+            .is_some_and(|labels| labels.contains_key(ANONYMOUS));
+        let used = others.iter().any(|other| {
+            other.record.id != record.id && other.record.mounts.iter().any(|m| m.name == mount.name)
+        });
+        if nobody_named && !used {
+            volumes.remove(&mount.name)?;
+            events::other(host, "volume", "destroy", &mount.name, &[])?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what `docker rm` without `-f` refuses.
+///
+/// # Errors
+/// `cannot remove container "/web": container is running: …`.
+pub fn require_removable(container: &Container) -> Result<()> {
+    let is = match container.state.status {
+        Status::Running => "running",
+        Status::Paused => "paused",
+        Status::Restarting => "restarting",
+        _ => return Ok(()),
+    };
+    let way_out = match is {
+        "paused" => "unpause and then stop the container before removal or force remove",
+        _ => "stop the container before removal or force remove",
+    };
+    Err(Error::Conflict(format!(
+        "cannot remove container {:?}: container is {is}: {way_out}",
+        format!("/{}", container.record.name)
+    )))
+}

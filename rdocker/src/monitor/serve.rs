@@ -1,0 +1,162 @@
+//! What clients ask for.
+
+use super::client::{Attached, Awaits};
+use super::wire::{self, Kind, Reply, Request};
+use super::{Monitor, policy};
+use crate::container::record::{Status, read_record};
+use crate::error::{Error, Result};
+
+impl Monitor<'_> {
+    /// Reads from one client and answers it.
+    pub(super) fn on_client(&mut self, index: usize) -> Result<()> {
+        for (kind, body) in self.clients[index].receive() {
+            match kind {
+                Kind::Stdin => self.on_stdin(index, &body),
+                Kind::Message => match wire::parse(&body) {
+                    Ok(request) => self.on_request(index, request)?,
+                    Err(_) => self.clients[index].closed = true,
+                },
+                Kind::Stdout | Kind::Stderr => self.clients[index].closed = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn on_stdin(&mut self, index: usize, bytes: &[u8]) {
+        let allowed = self.clients[index]
+            .attached
+            .is_some_and(|attached| attached.stdin);
+        let Some(run) = self.run.as_mut().filter(|_| allowed) else {
+            return;
+        };
+        if !bytes.is_empty() {
+            run.streams.feed(bytes);
+        } else if self.record.config.stdin_once {
+            run.streams.end_stdin();
+        }
+    }
+
+    fn on_request(&mut self, index: usize, request: Request) -> Result<()> {
+        let result = match request {
+            Request::Start => return self.on_start(index),
+            Request::Attach {
+                stdin,
+                stdout,
+                stderr,
+            } => {
+                self.clients[index].attached = Some(Attached {
+                    stdin,
+                    stdout,
+                    stderr,
+                });
+                return Ok(());
+            }
+            Request::Resize { rows, columns } => {
+                if let Some(run) = &self.run {
+                    run.streams.resize(rows, columns);
+                }
+                return Ok(());
+            }
+            Request::Wait { removed } => {
+                let awaits = if removed {
+                    Awaits::Removal
+                } else {
+                    Awaits::Exit
+                };
+                self.clients[index].awaits = Some(awaits);
+                return Ok(());
+            }
+            Request::Stop { signal, timeout } => {
+                // The answer comes when it has stopped.
+                self.clients[index].awaits = Some(Awaits::Stop);
+                match self.stop(signal, timeout) {
+                    Ok(()) => return Ok(()),
+                    failed => failed,
+                }
+            }
+            Request::Kill { signal } => self.on_kill(signal),
+            Request::Pause => self.on_pause(),
+            Request::Unpause => self.on_unpause(),
+            Request::Reload => self.on_reload(),
+        };
+        self.clients[index].reply(&told(result));
+        Ok(())
+    }
+
+    /// The client hears of a failure before everything is taken down: its end of the connection
+    /// may also wait for the removal.
+    fn on_start(&mut self, index: usize) -> Result<()> {
+        if self.run.is_some() {
+            self.clients[index].reply(&Reply::Done);
+            return Ok(());
+        }
+        self.state.manually_stopped = false;
+        self.state.restart_count = 0;
+        let begun = self.begin();
+        let failed = begun.is_err();
+        self.clients[index].reply(&told(begun));
+        if failed { self.leave() } else { Ok(()) }
+    }
+
+    /// `docker kill`: a signal that ends the container by design also ends its restarts.
+    fn on_kill(&mut self, signal: i32) -> Result<()> {
+        if signal == libc::SIGKILL || signal == policy::stop_signal(&self.record.config) {
+            self.state.manually_stopped = true;
+        }
+        if self.run.is_none() {
+            return self.stop(signal, -1);
+        }
+        self.signal(signal)?;
+        if self.state.status == Status::Paused && signal == libc::SIGKILL {
+            self.runtime.resume(&self.places.run, &self.record.id)?;
+        }
+        self.event("kill", &[("signal", signal.to_string())])
+    }
+
+    fn on_pause(&mut self) -> Result<()> {
+        if self.state.status == Status::Paused {
+            let id = &self.record.id;
+            return Err(Error::Conflict(format!("Container {id} is already paused")));
+        }
+        self.runtime.pause(&self.places.run, &self.record.id)?;
+        self.state.status = Status::Paused;
+        self.save()?;
+        self.event("pause", &[])
+    }
+
+    fn on_unpause(&mut self) -> Result<()> {
+        if self.state.status != Status::Paused {
+            return Err(Error::Conflict(format!(
+                "Container {} is not paused",
+                self.record.id
+            )));
+        }
+        self.runtime.resume(&self.places.run, &self.record.id)?;
+        self.state.status = Status::Running;
+        self.save()?;
+        self.event("unpause", &[])
+    }
+
+    /// `update` and `rename` have changed `config.json`.
+    fn on_reload(&mut self) -> Result<()> {
+        if let Some(record) = read_record(&self.places.dir)? {
+            self.record = record;
+        }
+        Ok(())
+    }
+}
+
+/// An outcome as clients hear it.
+fn told(result: Result<()>) -> Reply {
+    match result {
+        Ok(()) => Reply::Done,
+        Err(Error::Runtime { message }) => Reply::Failed {
+            message,
+            runtime: true,
+        },
+        Err(error) => Reply::Failed {
+            message: error.chain(),
+            runtime: false,
+        },
+    }
+}
