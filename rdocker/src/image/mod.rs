@@ -6,6 +6,7 @@ pub mod config;
 pub mod create;
 pub mod error;
 pub mod history;
+pub mod instruction;
 pub mod intake;
 pub mod layer;
 pub mod load;
@@ -20,6 +21,7 @@ pub mod registry;
 pub mod remove;
 pub mod save;
 pub mod tar;
+pub mod usage;
 
 use std::path::PathBuf;
 
@@ -38,7 +40,7 @@ pub struct Images<'a> {
 }
 
 /// A local image, whole.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     /// Digest of the configuration: the image id.
     pub id: Digest,
