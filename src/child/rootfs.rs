@@ -48,10 +48,19 @@ pub fn enter_mount_namespace(plan: &Plan, fds: &Fds) -> Result<OwnedFd, Fault> {
         }
     };
     let alone = Attr {
-        propagation: libc::MS_PRIVATE,
+        propagation: match plan.host_propagation {
+            libc::MS_SLAVE if plan.root_propagation.is_some() => libc::MS_SLAVE,
+            _ => libc::MS_PRIVATE,
+        },
         ..Attr::default()
     };
-    mount::move_mount(tree, place.as_fd()).at(Step::Rootfs, 0)?;
+    // With a shared host the mount that holds the directory may not be the parent of the new root,
+    // which pivot_root(2) wants private; `/` is.
+    let parent = match plan.host_propagation {
+        libc::MS_SHARED => at(nix::fcntl::open(c"/", dir, Mode::empty()))?,
+        _ => place,
+    };
+    mount::move_mount(tree, parent.as_fd()).at(Step::Rootfs, 0)?;
     set_attr(tree, alone, Reach::Tree).at(Step::Rootfs, 0)?;
     at(tree.try_clone_to_owned().map_err(|_| Errno::EMFILE))
 }
@@ -526,8 +535,12 @@ pub fn pivot(plan: &Plan, root: OwnedFd) -> Result<(), Fault> {
         at(mount::move_over_root())?;
         at(nix::unistd::chroot(c"."))?;
     } else {
+        let old = nix::fcntl::open(c"/", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty());
+        let old = old.at(Step::Pivot, 0)?;
         at(mount::pivot_here())?;
-        // The old root lies on top; slave, so that unmounting it is not passed on to the host.
+        // The old root lies on top; slave, so that unmounting it is not passed on to the host. By
+        // descriptor: `.` is still the new root, whose mounts may well be meant to be shared.
+        at(nix::unistd::fchdir(old))?;
         at(mount::set_propagation(c".", libc::MS_SLAVE | libc::MS_REC))?;
         at(mount::detach_here())?;
     }
