@@ -126,6 +126,14 @@ impl Bundle {
     }
 }
 
+/// Decodes a config.json that is not a bundle's any more, such as the copy that is kept of it.
+///
+/// # Errors
+/// [`Error::Spec`] with `file_name` and the JSON path.
+pub fn parse_spec(bytes: &[u8], file_name: &str) -> Result<Spec> {
+    parse(bytes, file_name, &Lenient::Spec).map(|(spec, _)| spec)
+}
+
 /// Decodes the process object that `exec --process FILE` names; `file_name` is for the errors.
 ///
 /// # Errors
@@ -224,16 +232,20 @@ fn parse<T: DeserializeOwned>(
         let at = format!("line {} column {}", error.line(), error.column());
         broken(at, reason(error))
     };
-    // Not JSON at all, or a name given twice, which the tree below could no longer tell.
-    if !first.is_data() || first.to_string().starts_with("duplicate field") {
+    // serde_json calls some values of a wrong type a syntax error; the tree shows what is one.
+    let mut tree: Value = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+    // The tree keeps only the last of two members of one name.
+    if first.to_string().starts_with("duplicate field") {
         return Err(not_json(&first));
     }
-    let mut tree: Value = serde_json::from_str(text).map_err(|error| not_json(&error))?;
     let mut warnings = Vec::new();
     lenient.repair(&mut tree, file, &mut warnings);
-    match serde_path_to_error::deserialize(Objects(tree)) {
+    // Back to text, one value on each line: the line of an error is then its place. Decoding the
+    // tree itself would need the decoder of every type a second time, a tenth of the program.
+    let text = format!("{tree:#}");
+    match strictly(&text) {
         Ok(done) => Ok((done, warnings)),
-        Err(error) => Err(broken(json_path(error.path()), reason(error.inner()))),
+        Err(error) => Err(broken(place_of_line(&text, error.line()), reason(&error))),
     }
 }
 
@@ -253,19 +265,57 @@ fn reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// A path as `jq` takes it: `.linux.sysctl["net.ipv4.ip_forward"]`.
-fn json_path(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let mut text = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
-            Segment::Map { key } => text.push_str(&json_key(key)),
-            // An enum's variant is the value, not a place; an unknown segment has no name.
-            Segment::Enum { .. } | Segment::Unknown => {}
+/// The JSON path of the value that is on `line` (from 1) of a document with one value on each line.
+fn place_of_line(pretty: &str, line: usize) -> String {
+    enum Step {
+        Key(String),
+        /// The index of the next item.
+        Items(usize),
+        Members,
+    }
+    let mut path: Vec<Step> = Vec::new();
+    for (index, text) in pretty.lines().enumerate() {
+        let text = text.trim_start();
+        let last = index + 1 == line;
+        let closes = text.starts_with(['}', ']']);
+        if closes {
+            // An error at the end of a value is about the value.
+            path.pop();
+        } else {
+            match path.last_mut() {
+                Some(Step::Members) => path.push(Step::Key(first_string(text))),
+                Some(Step::Items(next)) => {
+                    *next += 1;
+                }
+                _ => {}
+            }
+        }
+        if last {
+            break;
+        }
+        if !closes && text.ends_with('{') {
+            path.push(Step::Members);
+        } else if !closes && text.ends_with('[') {
+            path.push(Step::Items(0));
+        } else if matches!(path.last(), Some(Step::Key(_))) {
+            path.pop();
         }
     }
-    if text.is_empty() { ".".into() } else { text }
+    let mut shown = String::new();
+    for step in &path {
+        match step {
+            Step::Key(key) => shown.push_str(&json_key(key)),
+            Step::Items(next) => shown.push_str(&format!("[{}]", next.saturating_sub(1))),
+            Step::Members => {}
+        }
+    }
+    if shown.is_empty() { ".".into() } else { shown }
+}
+
+/// The JSON string that `text` begins with.
+fn first_string(text: &str) -> String {
+    let mut strings = serde_json::Deserializer::from_str(text).into_iter::<String>();
+    strings.next().and_then(Result::ok).unwrap_or_default()
 }
 
 /// One step of a JSON path into an object: `.name`, or `["odd name"]`.

@@ -427,4 +427,89 @@ mod tests {
             ),
         ]);
     }
+
+    /// Every kind of section, small.
+    const DOCUMENT: &str = r#"{
+        "ociVersion": "1.3.0", "root": {"path": "r", "readonly": true}, "hostname": "h",
+        "process": {"terminal": false, "consoleSize": {"height": 1, "width": 1},
+            "user": {"uid": 0, "gid": 0, "umask": 18, "additionalGids": [1]},
+            "args": ["a"], "env": ["A=b"], "cwd": "/", "noNewPrivileges": true,
+            "capabilities": {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"]},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}], "oomScoreAdj": 1,
+            "scheduler": {"policy": "SCHED_OTHER", "nice": 1},
+            "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 1},
+            "execCPUAffinity": {"initial": "0", "final": "0-1"}},
+        "mounts": [{"destination": "/m", "type": "tmpfs", "source": "t", "options": ["ro"]}],
+        "hooks": {"poststop": [{"path": "/h", "args": ["h"], "env": ["A=b"], "timeout": 1}]},
+        "annotations": {"a": "b"},
+        "linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/n"}],
+            "devices": [{"path": "/dev/d", "type": "c", "major": 1, "minor": 3, "fileMode": 438}],
+            "resources": {"devices": [{"allow": true, "type": "c", "access": "r", "major": 1}],
+                "memory": {"limit": 1}, "cpu": {"shares": 2, "cpus": "0"}, "pids": {"limit": 3},
+                "unified": {"a.b": "c"}, "hugepageLimits": [{"pageSize": "2MB", "limit": 1}]},
+            "cgroupsPath": "/c", "rootfsPropagation": "slave", "maskedPaths": ["/x"],
+            "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"],
+                "action": "SCMP_ACT_ERRNO", "errnoRet": 1,
+                "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}]},
+            "personality": {"domain": "LINUX"}, "intelRdt": {"closID": "c"},
+            "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": []},
+            "netDevices": {"e": {"name": "f"}}}
+    }"#;
+
+    /// Replaces the node at `place` (counted in reading order) by `odd`; says whether it is there.
+    fn replace(tree: &mut serde_json::Value, place: &mut usize, odd: &serde_json::Value) -> bool {
+        use serde_json::Value;
+        if *place == 0 {
+            *tree = odd.clone();
+            return true;
+        }
+        *place -= 1;
+        match tree {
+            Value::Array(items) => items.iter_mut().any(|item| replace(item, place, odd)),
+            Value::Object(members) => members.values_mut().any(|value| replace(value, place, odd)),
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn an_odd_value_anywhere_gives_one_line_with_its_place() {
+        use crate::bundle::Bundle;
+        let odd = serde_json::json!([
+            null, true, -1, 4_294_967_296_u64, 1.5, "", "\u{0}", "\n", "..", [], {}, [[]],
+            [null], {"": {}}
+        ]);
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config.json");
+        let whole: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap();
+        let (mut accepted, mut refused) = (0, 0);
+        for odd in odd.as_array().unwrap() {
+            for place in 1.. {
+                let mut tree = whole.clone();
+                if !replace(&mut tree, &mut place.clone(), odd) {
+                    break;
+                }
+                std::fs::write(&config, tree.to_string()).unwrap();
+                let done = Bundle::open(dir.path(), None).and_then(|bundle| {
+                    validate(
+                        &bundle.spec,
+                        &Host::fixed(Facts::default()),
+                        Asked::default(),
+                    )
+                });
+                match done {
+                    Ok(_) => accepted += 1,
+                    Err(error) => {
+                        refused += 1;
+                        let line = error.line();
+                        assert!(
+                            line.starts_with("config.json: ."),
+                            "{odd} at {place}: {line}"
+                        );
+                        assert!(!line.contains('\n') && line.len() < 600, "{line}");
+                    }
+                }
+            }
+        }
+        assert!(accepted > 200 && refused > 1000, "{accepted} {refused}");
+    }
 }

@@ -149,7 +149,7 @@ impl<'r> Call<'r> {
     /// Starts it and waits for its end (not for the end of its output: a container may hold that).
     ///
     /// # Panics
-    /// If it cannot be started or takes longer than [`PATIENCE`].
+    /// If it cannot be started.
     pub fn run(self) -> Run {
         self.spawn().wait()
     }
@@ -186,6 +186,7 @@ impl<'r> Call<'r> {
             .join(" ");
         let child = sys::spawn(&mut command, &self.fds, self.session)
             .unwrap_or_else(|error| panic!("cannot start {line}: {error}"));
+        crate::host::remember_child(i32::try_from(child.id()).expect("a pid fits an int"));
         Running {
             child,
             stdout,
@@ -303,21 +304,16 @@ impl Running {
 
     /// Waits for its end.
     ///
-    /// # Panics
-    /// If that takes longer than [`PATIENCE`]; it is then killed.
+    /// If that takes longer than [`PATIENCE`] it is killed, and says so on [`Run::stderr`].
     pub fn wait(self) -> Run {
         self.finish().0
     }
 
     /// Waits for its end; returns also the files of stdout and stderr, which a container may hold.
     pub(crate) fn finish(mut self) -> (Run, Option<File>, Option<File>) {
-        if !ends_in_time(self.pid()) {
+        let hangs = !ends_in_time(self.pid());
+        if hangs {
             self.child.kill().expect("it is our child");
-            let (stdout, stderr) = (self.stdout(), self.stderr());
-            panic!(
-                "{} hangs; stdout: {stdout:?}, stderr: {stderr:?}",
-                self.line
-            );
         }
         let status = self.child.wait().expect("it is our child");
         let log = self.log.as_deref().map(read_log).unwrap_or_default();

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::call::{contents, ends_in_time};
+use crate::host::{forget_child, remember_child};
 use crate::{Bundle, Call, Run, Runtime, proc, wait_for};
 
 /// A container made by `create`, whose first process is a child of the test (as of a shim).
@@ -54,6 +55,7 @@ impl<'r> Container<'r> {
         let pid = pid
             .parse()
             .unwrap_or_else(|_| panic!("the pid file holds {pid:?}"));
+        remember_child(pid);
         Self {
             runtime,
             id: bundle.id().to_string(),
@@ -141,6 +143,7 @@ impl<'r> Container<'r> {
             self.id
         );
         self.reaped.set(true);
+        forget_child(self.pid);
         match waitpid(Pid::from_raw(self.pid), None) {
             Ok(WaitStatus::Exited(_, code)) => code,
             Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
@@ -175,6 +178,7 @@ impl Drop for Container<'_> {
         if !self.reaped.get() && (run.code == 0 || !proc::is_alive(self.pid)) {
             // After a failed test the process may be anybody's child; then there is nothing to do.
             let _ = waitpid(Pid::from_raw(self.pid), None);
+            forget_child(self.pid);
         }
         if !std::thread::panicking() {
             let _ = run.succeeds();

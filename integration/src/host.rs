@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 
 use crate::proc;
 
@@ -95,9 +98,52 @@ impl HostSnapshot {
             if changes.is_empty() || start.elapsed() > Duration::from_secs(3) {
                 return changes;
             }
+            if start.elapsed() > Duration::from_millis(300) {
+                reap_strangers();
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Children that some test waits for. What else ends up as a child of this subreaper is an orphan.
+static CHILDREN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Somebody is going to wait for this child.
+pub(crate) fn remember_child(pid: i32) {
+    CHILDREN.lock().expect("nobody panics with it").insert(pid);
+}
+
+/// Somebody has waited for this child.
+pub(crate) fn forget_child(pid: i32) {
+    CHILDREN.lock().expect("nobody panics with it").remove(&pid);
+}
+
+/// Reaps orphans that have ended: the init of a container that was never made, say. While they are
+/// zombies they hold their session keyring.
+fn reap_strangers() {
+    for pid in pids() {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1));
+        let ours = parent.is_some_and(|parent| parent == std::process::id().to_string());
+        let awaited = CHILDREN
+            .lock()
+            .expect("nobody panics with it")
+            .contains(&pid);
+        if ours && !awaited && proc::state_letter(&stat) == 'Z' {
+            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+        }
+    }
+}
+
+fn pids() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").expect("proc is mounted").flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+        .collect()
 }
 
 fn lines(path: &str) -> BTreeSet<String> {
@@ -137,16 +183,11 @@ fn find_files(dir: &Path, found: &mut BTreeSet<String>) {
 /// The runtime is started with the token in its environment, so its children have it until exec.
 fn processes(token: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for entry in fs::read_dir("/proc").expect("proc is mounted").flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Ok(pid) = name.parse::<i32>() else {
-            continue;
-        };
-        if pid.unsigned_abs() != std::process::id()
-            && proc::is_alive(pid)
-            && mentions(&entry.path(), token)
+    for pid in pids() {
+        let dir = Path::new("/proc").join(pid.to_string());
+        if pid.unsigned_abs() != std::process::id() && proc::is_alive(pid) && mentions(&dir, token)
         {
-            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let command = fs::read(dir.join("cmdline")).unwrap_or_default();
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
             found.insert(format!("{pid} {command}"));
         }

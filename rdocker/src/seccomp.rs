@@ -470,6 +470,13 @@ mod tests {
     }
 
     #[test]
+    fn keels_tests_use_this_profile() {
+        let json = include_str!("../../src/plan/seccomp/tests/docker_default.json");
+        let theirs: LinuxSeccomp = serde_json::from_str(json).unwrap();
+        assert_eq!(default_profile(&["CAP_SYS_CHROOT"], THIS), theirs);
+    }
+
+    #[test]
     fn machines_differ_where_their_kernels_do() {
         let on = |arch, kernel| default_profile::<&str>(&[], Machine { arch, kernel });
         let s390x = on("s390x", (6, 1));

@@ -182,7 +182,9 @@ fn remove_names_the_process_that_keeps_the_cgroup_busy() {
 fn remove_waits_for_the_last_process_to_end() {
     for mut live in both("ending") {
         live.driver.prepare(None).unwrap();
-        live.start("sleep 0.1");
+        let pid = live.start("exec sleep 0.2");
+        let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        wait_until("the last process", || name().trim() != "sh");
         live.driver.remove().unwrap();
         assert_eq!(live.exists(), [""; 0]);
     }

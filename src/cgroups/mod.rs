@@ -17,12 +17,14 @@ mod limits_v2;
 mod live;
 mod paths;
 mod program;
+pub mod resctrl;
 pub mod stats;
 mod stats_v1;
 mod stats_v2;
 mod systemd;
 mod tree;
 mod unit;
+pub mod update;
 mod v1;
 mod v2;
 

@@ -214,12 +214,11 @@ impl Container {
     /// config.json as it was when the container was created.
     ///
     /// # Errors
-    /// [`Error::Host`] or [`Error::Failed`] if it cannot be read any more.
+    /// [`Error::Host`] or [`Error::Spec`] if it cannot be read any more.
     pub fn spec(&self) -> Result<oci_spec::runtime::Spec> {
         let file = self.path.join(CONFIG);
         let text = fs::read(&file).map_err(|error| Error::host("read", file.display(), error))?;
-        serde_json::from_slice(&text)
-            .map_err(|error| Error::Failed(format!("{} is damaged: {error}", file.display())))
+        crate::bundle::parse_spec(&text, &file.display().to_string())
     }
 
     /// The container's status at this moment.

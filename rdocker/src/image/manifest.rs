@@ -18,6 +18,8 @@ use super::{Error, Result};
 
 /// The largest manifest or index, in bytes.
 pub const MANIFEST_MAX: u64 = 4 << 20;
+/// The largest layer, in bytes.
+const LAYER_MAX: u64 = 64 << 30;
 /// The deepest nesting of JSON.
 const DEPTH_MAX: usize = 64;
 
@@ -170,6 +172,9 @@ fn check_layers(manifest: &Manifest) -> Result<()> {
             manifest.layers.len(),
             LAYERS_MAX - 2
         ));
+    }
+    if let Some(layer) = manifest.layers.iter().find(|layer| layer.size > LAYER_MAX) {
+        return wrong(format!("layer {} is larger than 64 GiB", layer.digest));
     }
     let config = &manifest.config.media_type;
     let is_image = matches!(config.as_str(), "" | media::DOCKER_CONFIG | media::OCI_CONFIG)

@@ -377,8 +377,8 @@ impl Pull<'_> {
                 .store()
                 .ingest(self.lease, &config.digest, config.size)?
         {
-            part.replay(|_| Ok(()))?;
-            self.download(config, &mut part, |_| Ok(()))?;
+            part.replay(|_| {})?;
+            self.download(config, &mut part, |_| {})?;
             finish(part, self.lease, config)?;
         }
         Ok(images.store().read_blob(&config.digest, CONFIG_MAX)?)
@@ -434,8 +434,6 @@ impl Pull<'_> {
                     finish(part, self.lease, layer)?;
                     unpacked.map(Incoming::Fresh)
                 }
-                // The unpacker stopped listening, so its reason came first.
-                (Err(Error::Io { doing: UNHEARD, .. }), Err(error)) => Err(error),
                 (Err(error), _) => Err(error),
             }
         })
@@ -443,29 +441,18 @@ impl Pull<'_> {
 
     /// Sends what is there already and then what comes; an error ends the unpacker's stream too.
     fn feed(&self, layer: &Descriptor, part: &mut Part, send: Pipe) -> Result<()> {
-        let mut unheard = false;
-        let mut pass = |bytes: &[u8]| {
-            send.send(Ok(bytes.to_vec())).map_err(|_| {
-                unheard = true;
-                io::Error::from(io::ErrorKind::BrokenPipe)
-            })
-        };
-        let result = part
-            .replay(&mut pass)
-            .map_err(Error::from)
-            .and_then(|_| self.download(layer, part, &mut pass));
-        if unheard {
-            return Err(Error::io(UNHEARD, &layer.digest)(
-                io::ErrorKind::BrokenPipe.into(),
-            ));
-        }
-        if let Err(error) = &result {
+        // An unpacker that gave up does not end the download: the digest tells whether the
+        // registry's blob is bad or its bytes were damaged on the way.
+        let mut heard = true;
+        let mut pass = |bytes: &[u8]| heard = heard && send.send(Ok(bytes.to_vec())).is_ok();
+        part.replay(&mut pass)?;
+        let result = self.download(layer, part, &mut pass);
+        match &result {
+            Ok(()) => self.layer(layer, Status::DownloadComplete, layer.size),
             // Without this the unpacker would take the end for a cut archive.
-            let _ = send.send(Err(io::Error::other(error.to_string())));
-            return result;
+            Err(error) => drop(send.send(Err(io::Error::other(error.to_string())))),
         }
-        self.layer(layer, Status::DownloadComplete, layer.size);
-        Ok(())
+        result
     }
 
     /// Fetches the rest of a blob, again and again as long as something comes.
@@ -473,7 +460,7 @@ impl Pull<'_> {
         &self,
         blob: &Descriptor,
         part: &mut Part,
-        mut sink: impl FnMut(&[u8]) -> io::Result<()>,
+        mut sink: impl FnMut(&[u8]),
     ) -> Result<()> {
         let mut tries = 0;
         while part.have() < part.size() {
@@ -498,7 +485,7 @@ impl Pull<'_> {
         &self,
         blob: &Descriptor,
         part: &mut Part,
-        sink: &mut impl FnMut(&[u8]) -> io::Result<()>,
+        sink: &mut impl FnMut(&[u8]),
     ) -> Result<()> {
         let url = self
             .session
@@ -536,7 +523,7 @@ impl Pull<'_> {
         blob: &Descriptor,
         part: &mut Part,
         stream: &mut impl Read,
-        sink: &mut impl FnMut(&[u8]) -> io::Result<()>,
+        sink: &mut impl FnMut(&[u8]),
         unreachable: impl Fn(io::Error) -> Error,
     ) -> Result<()> {
         let mut buffer = vec![0; READ];
@@ -553,7 +540,7 @@ impl Pull<'_> {
             };
             part.append(&buffer[..n])
                 .map_err(|error| verification(error, blob))?;
-            sink(&buffer[..n]).map_err(Error::io(UNHEARD, &blob.digest))?;
+            sink(&buffer[..n]);
             if part.have() - reported >= REPORT || part.have() == part.size() {
                 reported = part.have();
                 self.layer(blob, Status::Downloading, reported);
@@ -573,9 +560,6 @@ impl Pull<'_> {
 }
 
 type Pipe = SyncSender<io::Result<Vec<u8>>>;
-
-/// The marker of an error that only says that the unpacker is gone.
-const UNHEARD: &str = "unpack";
 
 /// Whether an answer's `Content-Range` begins at this byte.
 fn starts_at(answer: &Answer, at: u64) -> bool {

@@ -1,5 +1,7 @@
 //! The system call ABIs that a filter can tell apart, and their numbers.
 
+use std::ops::Range;
+
 use oci_spec::runtime::Arch;
 
 use super::tables::{NONE, SYSCALLS};
@@ -31,9 +33,6 @@ pub enum Abi {
 
 /// Marks a call of the x32 ABI (`__X32_SYSCALL_BIT`).
 pub const X32_BIT: u32 = 0x4000_0000;
-
-/// The first of 32-bit ARM's private calls (`__ARM_NR_BASE`), far above the ordinary ones.
-pub const ARM_PRIVATE: u32 = 0xf_0000;
 
 impl Abi {
     /// The ABI that keel itself was built for; `None` if the tables lack it.
@@ -107,6 +106,18 @@ impl Abi {
     /// Whether the upper half of an argument comes first in `seccomp_data`.
     pub fn is_big_endian(self) -> bool {
         matches!(self, Self::S390x | Self::S390)
+    }
+
+    /// Numbers that stand apart from those that are given out one after the other.
+    ///
+    /// They say nothing about how new a call is: 32-bit ARM's private calls (`__ARM_NR_BASE`) and
+    /// the calls that x32 does not share with x86_64 (syscall_64.tbl: "numbers 512-547").
+    pub fn apart(self) -> Option<Range<u32>> {
+        match self {
+            Self::Arm => Some(0xf_0000..0x10_0000),
+            Self::X32 => Some(X32_BIT | 512..X32_BIT | 548),
+            _ => None,
+        }
     }
 
     /// The number that `row` of [`SYSCALLS`] has in this ABI, as `seccomp_data.nr` holds it.

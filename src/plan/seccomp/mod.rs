@@ -16,7 +16,8 @@
 //!   if it has arguments and the default refuses, it keeps its place, for leaving it out would hand
 //!   its calls to a more permissive rule below it (the class of CVE-2017-18367).
 //! - `ENOSYS` lets C libraries fall back from calls that are newer than the profile (runc). It does
-//!   not take the place of the default actions allow, log and trace.
+//!   not take the place of the default actions allow, log and trace. Numbers that stand apart
+//!   ([`Abi::apart`]) are not looked at for it: there the default holds.
 //! - Names that no ABI has are skipped: profiles name calls of kernels and machines to come.
 //! - A name is that call alone. `socket` says nothing about 32-bit x86's `socketcall`, whose
 //!   arguments no filter can see; libseccomp lets it pass along.
@@ -36,7 +37,7 @@ use std::path::PathBuf;
 use libc::{SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS};
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
 
-use self::abi::{ARM_PRIVATE, Abi, X32_BIT};
+use self::abi::{Abi, X32_BIT};
 use self::bpf::{Assembler, Jump, Place};
 use self::rules::{Compare, Profile, Rule, Test};
 use crate::error::{Error, Result};
@@ -235,37 +236,45 @@ fn ranges(profile: &Profile, abis: &[Abi], arch: u32) -> Vec<Range> {
 /// Adds the ranges of one ABI, whose numbers start at `base`; the answer is what happens to numbers
 /// beyond all that the profile names.
 fn section(profile: &Profile, abi: Abi, base: u32, ranges: &mut Vec<Range>) -> u32 {
-    let default = Leaf::Ret(profile.default);
-    let calls = profile.calls(abi);
-    let named = profile.highest(abi);
-    let beyond = if profile.default_refuses && named.is_some() {
-        ENOSYS
-    } else {
-        profile.default
+    let (unnamed, beyond) = unnamed(profile, abi, base);
+    let at = |number| {
+        let range = unnamed.iter().rfind(|(first, _)| *first <= number);
+        Leaf::Ret(range.map_or(profile.default, |(_, value)| *value))
     };
-    push(ranges, base, default.clone());
-    // The kernel leaves number 0 in place of a number that it does not know on s390.
-    if matches!(abi, Abi::S390x | Abi::S390) {
-        push(ranges, 0, Leaf::Ret(beyond));
-        push(ranges, 1, default.clone());
-    }
-    let mut newer = named.map(|highest| highest + 1);
-    for group in calls.chunk_by(|a, b| a.0 == b.0) {
+    let mut starts = unnamed.iter().map(|(first, _)| *first).peekable();
+    for group in profile.calls(abi).chunk_by(|a, b| a.0 == b.0) {
         let number = group[0].0;
-        if let Some(at) = newer.take_if(|at| *at <= number) {
-            push(ranges, at, Leaf::Ret(beyond));
-            push(ranges, ARM_PRIVATE, default.clone());
+        while let Some(first) = starts.next_if(|first| *first <= number) {
+            push(ranges, first, at(first));
         }
         push(ranges, number, leaf(profile, abi, group));
-        push(ranges, number + 1, default.clone());
+        push(ranges, number + 1, at(number + 1));
     }
-    if let Some(at) = newer {
-        push(ranges, at, Leaf::Ret(beyond));
-        if abi == Abi::Arm {
-            push(ranges, ARM_PRIVATE, default);
-        }
+    for first in starts {
+        push(ranges, first, at(first));
     }
     beyond
+}
+
+/// What happens to the calls of one ABI that no rule names: where ranges start and how the filter
+/// ends for them; and how it ends beyond all that the profile names.
+fn unnamed(profile: &Profile, abi: Abi, base: u32) -> (Vec<(u32, u32)>, u32) {
+    let default = profile.default;
+    let highest = profile.highest(abi).filter(|_| profile.default_refuses);
+    let Some(highest) = highest else {
+        return (vec![(base, default)], default);
+    };
+    let mut ranges = match abi {
+        // The kernel leaves 0 in place of a number that it does not know.
+        Abi::S390x | Abi::S390 => vec![(0, ENOSYS), (1, default)],
+        _ => vec![(base, default)],
+    };
+    ranges.push((highest + 1, ENOSYS));
+    if let Some(apart) = abi.apart().filter(|apart| apart.start > highest) {
+        ranges.push((apart.start, default));
+        ranges.push((apart.end, ENOSYS));
+    }
+    (ranges, ENOSYS)
 }
 
 /// Starts a range at `first`; what was from there on before it is replaced.

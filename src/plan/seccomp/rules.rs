@@ -11,7 +11,7 @@ use oci_spec::runtime::{
     LinuxSyscall,
 };
 
-use super::abi::{ARM_PRIVATE, Abi, numbers};
+use super::abi::{Abi, numbers};
 use super::bpf::Jump;
 use crate::error::{Error, Result};
 
@@ -73,14 +73,12 @@ impl Profile {
         calls
     }
 
-    /// The highest number that the profile names in `abi`, in any rule.
-    ///
-    /// ARM's private calls do not count: nothing new comes between them and the ordinary ones, so
-    /// they would hide every call that is newer than the profile.
+    /// The highest number that the profile names in `abi`, in any rule, except numbers that stand
+    /// apart: they would hide every call that is newer than the profile.
     pub fn highest(&self, abi: Abi) -> Option<u32> {
         let numbers = self.names.iter().filter_map(|(row, _)| abi.number(row));
-        let private = |number: &u32| abi == Abi::Arm && *number >= ARM_PRIVATE;
-        numbers.filter(|number| !private(number)).max()
+        let apart = abi.apart().unwrap_or_default();
+        numbers.filter(|number| !apart.contains(number)).max()
     }
 }
 

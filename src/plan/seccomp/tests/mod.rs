@@ -1,6 +1,7 @@
 //! What the tests of the compiler share: a machine for its programs, and a source of random cases.
 
 mod answers;
+mod docker;
 mod kernel;
 mod numbers;
 mod oracles;

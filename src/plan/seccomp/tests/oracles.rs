@@ -219,7 +219,9 @@ fn is_multiplexed(name: &str) -> bool {
 fn highest(profile: &LinuxSeccomp, abi: Abi) -> Option<u32> {
     let rules = profile.syscalls().iter().flatten();
     let names = rules.flat_map(LinuxSyscall::names);
-    names.filter_map(|name| abi.number(numbers(name)?)).max()
+    let numbers = names.filter_map(|name| abi.number(numbers(name)?));
+    let apart = abi.apart().unwrap_or_default();
+    numbers.filter(|number| !apart.contains(number)).max()
 }
 
 fn draw_call(random: &mut Random, profile: &LinuxSeccomp) -> (Abi, Call) {
