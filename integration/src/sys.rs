@@ -258,3 +258,40 @@ pub fn session_keyring() -> io::Result<String> {
         .saturating_sub(1);
     Ok(String::from_utf8_lossy(&text[..length.min(text.len())]).into_owned())
 }
+
+/// What a program has cost. Man page: getrusage(2), by wait4.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Its exit code, or -1 if a signal killed it.
+    pub code: i32,
+    /// User and system time, in microseconds.
+    pub cpu_usec: i64,
+}
+
+/// Runs a command with its streams at `/dev/null` and says what it has cost.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn usage_of(command: &mut Command) -> io::Result<Usage> {
+    use std::process::Stdio;
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let child = command.spawn()?;
+    let pid = i32::try_from(child.id()).expect("a pid fits an int");
+    let mut status = 0;
+    // SAFETY: rusage is plain integers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one int and one rusage to places that live for the call.
+    check(unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) })?;
+    let usec = |time: libc::timeval| time.tv_sec * 1_000_000 + time.tv_usec;
+    Ok(Usage {
+        code: if libc::WIFEXITED(status) {
+            libc::WEXITSTATUS(status)
+        } else {
+            -1
+        },
+        cpu_usec: usec(usage.ru_utime) + usec(usage.ru_stime),
+    })
+}

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use bad_config::{Row, types, values};
+use bad_config::{Row, isolation, linux, process, types};
 use integration::{Bundle, Kind, Run, Runtime};
 use nix::sys::stat::Mode;
 
@@ -115,8 +115,18 @@ fn a_value_of_the_wrong_json_type_is_refused_with_its_path() {
 }
 
 #[test]
-fn a_value_that_breaks_a_rule_is_refused_with_its_path() {
-    check_rows(&values::rows(), 80);
+fn a_process_or_root_that_breaks_a_rule_is_refused() {
+    check_rows(&process::rows(), 45);
+}
+
+#[test]
+fn namespaces_id_maps_mounts_and_hooks_that_break_a_rule_are_refused() {
+    check_rows(&isolation::rows(), 55);
+}
+
+#[test]
+fn other_settings_that_break_a_rule_are_refused() {
+    check_rows(&linux::rows(), 40);
 }
 
 /// name, what makes the file, words, whether 1.1.5 accepts it
@@ -137,6 +147,7 @@ fn with_member(path: &Path, more: &[u8]) {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn a_config_json_that_is_no_spec_is_refused() {
     let cases: &[FileCase] = &[
         (

@@ -1,7 +1,9 @@
 //! The rows of `bad_input.rs`: what to break in a working bundle, and what must be said.
 
+pub mod isolation;
+pub mod linux;
+pub mod process;
 pub mod types;
-pub mod values;
 
 use integration::Bundle;
 use serde_json::Value;
