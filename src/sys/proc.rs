@@ -153,12 +153,8 @@ pub fn set_personality(domain: u32) -> Result<()> {
 
 /// Sets the NUMA memory policy of this thread; `nodes` is a bit mask. Man page: `set_mempolicy(2)`.
 pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
-    // The kernel takes a number of bits and reads one fewer.
-    let bits = if nodes.is_empty() {
-        0
-    } else {
-        nodes.len() * 64 + 1
-    };
+    // The kernel reads one bit fewer than it is told; told of 0, it wraps around and refuses.
+    let bits = nodes.len() * 64 + 1;
     // SAFETY: `nodes` has as many bits as is said, and is only read.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
 }
