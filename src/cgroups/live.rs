@@ -355,20 +355,35 @@ fn a_fork_bomb_stops_at_the_pids_limit() {
 }
 
 #[test]
-fn a_memory_hog_is_killed_at_its_limit() {
+fn a_memory_hog_is_killed_at_its_limit_and_the_watch_tells() {
     let mut live = Live::at(&unique("memory"));
     live.driver.prepare(None).unwrap();
     let limits = resources(r#"{"memory":{"limit":8388608,"swap":8388608}}"#);
     live.driver.limit(&limits).unwrap();
+    let mut watch = live
+        .driver
+        .watch_oom()
+        .unwrap()
+        .expect("a memory controller");
+    let fill = "exec head -c 64M /dev/zero > /dev/null";
     assert_eq!(
-        answer(&mut live, "exec head -c 64M /dev/zero > /dev/null"),
-        Some(0)
+        answer(&mut live, fill),
+        Some(0),
+        "reading is no use of memory"
     );
-    let pid = live.start("exec tail /dev/zero");
-    let mut child = live.children.pop().unwrap();
-    assert_eq!(child.id() as i32, pid);
-    let signal = std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap());
-    assert_eq!(signal, Some(libc::SIGKILL));
+    assert_eq!(watch.new_events().unwrap(), Some(0));
+    live.start("exec tail /dev/zero");
+    let ended = live.children.pop().unwrap().wait().unwrap();
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&ended),
+        Some(libc::SIGKILL)
+    );
+    let timeout = nix::poll::PollTimeout::from(10_000_u16);
+    assert_eq!(nix::poll::poll(&mut [watch.poll_fd()], timeout), Ok(1));
+    assert_eq!(watch.new_events().unwrap(), Some(1));
+    assert_eq!(live.driver.oom_kills().unwrap(), 1);
+    live.driver.remove().unwrap();
+    assert_eq!(watch.new_events().unwrap(), None);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod dir;
 mod limits;
 mod limits_v1;
 mod limits_v2;
+mod oom;
 #[cfg(test)]
 mod live;
 mod paths;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use dbus::Value;
+pub use oom::OomWatch;
 pub use paths::{Host, Mount, plan_on};
 pub use stats::Stats;
 
@@ -230,6 +232,12 @@ pub trait Driver {
 
     /// What the container uses; what the kernel does not count is left at zero.
     fn stats(&self) -> Result<Stats>;
+
+    /// How many of the container's processes the OOM killer has killed so far.
+    fn oom_kills(&self) -> Result<u64>;
+
+    /// A watch for more of that; `None` without the memory controller.
+    fn watch_oom(&self) -> Result<Option<OomWatch>>;
 
     /// Removes the cgroups and all below them, in bounded time. That they are gone is a success.
     ///

@@ -13,7 +13,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use super::dbus::{self, Body, Bus, Message, Method};
 use super::tree::is_denied;
 use super::unit::{Property, as_systemd_has_it, limit_properties, start_properties};
-use super::{Below, Driver, Files, Placement, Saved, Stats, Unit, limits};
+use super::{Below, Driver, Files, OomWatch, Placement, Saved, Stats, Unit, limits};
 use crate::error::{Error, Result};
 
 /// How long systemd may take for a job, as in runc.
@@ -142,6 +142,14 @@ impl Driver for Systemd {
 
     fn stats(&self) -> Result<Stats> {
         self.files.stats()
+    }
+
+    fn oom_kills(&self) -> Result<u64> {
+        self.files.oom_kills()
+    }
+
+    fn watch_oom(&self) -> Result<Option<OomWatch>> {
+        self.files.watch_oom()
     }
 
     fn remove(&self) -> Result<()> {

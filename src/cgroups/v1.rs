@@ -15,8 +15,8 @@ use super::dir::Dir;
 use super::limits::{self, Absent, Write};
 use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
 use super::{
-    Below, Driver, Files, Placement, Saved, Stats, Version, limits_v1, limits_v2, stats, stats_v1,
-    stats_v2, v2,
+    Below, Driver, Files, OomWatch, Placement, Saved, Stats, Version, limits_v1, limits_v2, oom,
+    stats, stats_v1, stats_v2, v2,
 };
 use crate::error::{Error, Result};
 
@@ -259,6 +259,15 @@ impl Driver for V1 {
             }
         }
         Ok(stats)
+    }
+
+    fn oom_kills(&self) -> Result<u64> {
+        let kills = self.find("memory")?.map_or(Ok(None), oom::kills_v1)?;
+        Ok(kills.unwrap_or(0))
+    }
+
+    fn watch_oom(&self) -> Result<Option<OomWatch>> {
+        self.find("memory")?.map(OomWatch::v1).transpose()
     }
 
     fn remove(&self) -> Result<()> {

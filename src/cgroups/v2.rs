@@ -12,8 +12,8 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use super::dir::Dir;
 use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
 use super::{
-    Below, Driver, Files, Placement, Saved, Stats, Version, devices, limits, limits_v2, program,
-    stats_v2,
+    Below, Driver, Files, OomWatch, Placement, Saved, Stats, Version, devices, limits, limits_v2,
+    oom, program, stats_v2,
 };
 use crate::error::{Error, Result};
 
@@ -212,6 +212,18 @@ impl Driver for V2 {
             hugetlb: stats_v2::hugetlb(leaf)?.into_iter().collect(),
             ..Stats::default()
         })
+    }
+
+    fn oom_kills(&self) -> Result<u64> {
+        let kills = self.find()?.map_or(Ok(None), oom::kills_v2)?;
+        Ok(kills.unwrap_or(0))
+    }
+
+    fn watch_oom(&self) -> Result<Option<OomWatch>> {
+        match self.find()? {
+            Some(leaf) if oom::kills_v2(leaf)?.is_some() => OomWatch::v2(leaf).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn remove(&self) -> Result<()> {
