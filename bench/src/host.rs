@@ -47,14 +47,22 @@ impl Host {
         // What a detached `create` leaves behind becomes our child, so that its end can be awaited.
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|e| format!("cannot become a child subreaper: {e}"))?;
+        let host = Self::plain()?;
+        host.compile("floor", include_str!("../floor.c"))?;
+        host.compile("rusage", include_str!("../rusage.c"))?;
+        Ok(host)
+    }
+
+    /// A work directory, and the machine as it is.
+    ///
+    /// # Errors
+    /// If /tmp cannot be written.
+    pub fn plain() -> Result<Self, String> {
         let work = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in("/tmp")
             .map_err(|e| format!("cannot make a work directory in /tmp: {e}"))?;
-        let host = Self { work };
-        host.compile("floor", include_str!("../floor.c"))?;
-        host.compile("rusage", include_str!("../rusage.c"))?;
-        Ok(host)
+        Ok(Self { work })
     }
 
     /// The file or directory `name` of the work directory; it need not exist.

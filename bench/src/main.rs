@@ -9,6 +9,7 @@ mod bundle;
 mod filter;
 mod host;
 mod measure;
+mod memory_floor;
 mod plot;
 mod report;
 mod runtime;
@@ -45,6 +46,10 @@ struct Args {
     /// List the scenarios and stop
     #[arg(long)]
     list: bool,
+    /// Find the smallest memory limit each runtime can start a container with, and stop; in the
+    /// machine's own cgroups, which need a memory controller
+    #[arg(long)]
+    memory_floor: bool,
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -75,6 +80,9 @@ fn run(args: &Args) -> Result<(), String> {
                 .map_err(|e| format!("cannot write to standard output: {e}"))?;
         }
         return Ok(());
+    }
+    if args.memory_floor {
+        return memory_floor::print(out, args.keel.as_deref(), &args.peer);
     }
     let host = Host::prepare()?;
     let runtimes = Runtime::find(&host, args.keel.as_deref(), &args.peer)?;

@@ -35,6 +35,20 @@ impl Runtime {
         more: &[(String, PathBuf)],
     ) -> Result<Vec<Self>, String> {
         let mut found = vec![Self::new(host, "floor", Kind::Floor, host.path("floor"))];
+        found.extend(Self::find_oci(host, keel, more)?);
+        Ok(found)
+    }
+
+    /// [`Runtime::find`] without the floor.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn find_oci(
+        host: &Host,
+        keel: Option<&Path>,
+        more: &[(String, PathBuf)],
+    ) -> Result<Vec<Self>, String> {
+        let mut found = Vec::new();
         let built = beside_this_program("keel").filter(|path| path.exists());
         if let Some(path) = keel.map(Path::to_path_buf).or(built) {
             found.push(Self::new(host, "keel", Kind::Oci, path));
