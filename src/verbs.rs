@@ -5,7 +5,9 @@ use std::io;
 use crate::cli::Verb;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::{create, delete, exec, features, kill, list, plan_cmd, run, start};
+use crate::{
+    create, delete, events, exec, features, kill, list, pause, plan_cmd, ps, run, start, update,
+};
 
 /// Does what the caller wants; returns the exit code.
 ///
@@ -25,14 +27,12 @@ pub fn run(verb: Verb, context: &mut Context) -> Result<u8> {
         Verb::Spec(args) => args.run(&context.host)?,
         Verb::Start(args) => start::run(&args, context)?,
         Verb::State(args) => list::state(&args, context, out)?,
-        Verb::Checkpoint(_)
-        | Verb::Events(_)
-        | Verb::Mounts(_)
-        | Verb::Pause(_)
-        | Verb::Ps(_)
-        | Verb::Restore(_)
-        | Verb::Resume(_)
-        | Verb::Update(_) => {
+        Verb::Pause(args) => pause::run(&args, context)?,
+        Verb::Ps(args) => ps::run(&args, context, out)?,
+        Verb::Resume(args) => pause::resume(&args, context)?,
+        Verb::Events(args) => events::run(&args, context, out)?,
+        Verb::Update(args) => update::run(&args, context)?,
+        Verb::Checkpoint(_) | Verb::Mounts(_) | Verb::Restore(_) => {
             return Err(Error::Usage(
                 "this version of keel does not have this command".into(),
             ));

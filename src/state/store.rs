@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 
 const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";
+/// Where a file is written before it takes the place of its older self.
+const NEW: &str = "new";
 
 /// How long a command waits for another one that is working on the same container.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -185,12 +187,16 @@ impl Container {
     /// # Errors
     /// [`Error::Host`] if it cannot be written; the old one is then still there.
     pub fn save(&self) -> Result<()> {
-        let (file, new) = (self.path.join(RECORD), self.path.join("state.json.new"));
         let text = serde_json::to_vec(&self.record)
             .map_err(|error| Error::Failed(format!("state.json: {error}")))?;
+        self.replace(RECORD, &text)
+    }
+
+    fn replace(&self, name: &str, text: &[u8]) -> Result<()> {
+        let (file, new) = (self.path.join(name), self.path.join(NEW));
         let _ = fs::remove_file(&new);
         new_file(&new)
-            .and_then(|mut out| out.write_all(&text))
+            .and_then(|mut out| out.write_all(text))
             .and_then(|()| fs::rename(&new, &file))
             .map_err(|error| Error::host("write", file.display(), error))
     }
@@ -219,6 +225,16 @@ impl Container {
         let file = self.path.join(CONFIG);
         let text = fs::read(&file).map_err(|error| Error::host("read", file.display(), error))?;
         crate::bundle::parse_spec(&text, &file.display().to_string())
+    }
+
+    /// Replaces the kept config.json, after an update of the limits.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if it cannot be written; the old one is then still there.
+    pub fn save_spec(&self, spec: &oci_spec::runtime::Spec) -> Result<()> {
+        let text = serde_json::to_vec(spec)
+            .map_err(|error| Error::Failed(format!("config.json: {error}")))?;
+        self.replace(CONFIG, &text)
     }
 
     /// The container's status at this moment.
@@ -319,7 +335,7 @@ fn lock(dir: &File, patience: Duration, path: &Path) -> Result<()> {
 }
 
 /// The files that keel puts into a container's directory; the record goes last.
-const FILES: &[&str] = &["state.json.new", gate::NAME, CONFIG, RECORD];
+const FILES: &[&str] = &[NEW, gate::NAME, CONFIG, RECORD];
 
 fn remove_dir(path: &Path) -> Result<()> {
     let gone = |result: io::Result<()>| match result {
