@@ -105,6 +105,7 @@ struct MountExtensions {
 
 fn features(host: &Host) -> Features {
     const YES: Enabled = Enabled { enabled: true };
+    const NO: Enabled = Enabled { enabled: false };
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: SPEC_VERSION,
@@ -116,8 +117,8 @@ fn features(host: &Host) -> Features {
             cgroup: Cgroup {
                 v1: true,
                 v2: true,
-                systemd: false,
-                systemd_user: false,
+                systemd: true,
+                systemd_user: true,
                 rdma: true,
             },
             seccomp: Seccomp {
@@ -140,7 +141,8 @@ fn features(host: &Host) -> Features {
                 flags: MODE_FLAGS.to_vec(),
             },
             mount_extensions: MountExtensions { idmap: YES },
-            net_devices: YES,
+            // Refused by the plan, like intelRdt.
+            net_devices: NO,
         },
         annotations: [
             ("io.keel.version", env!("CARGO_PKG_VERSION")),
@@ -294,6 +296,27 @@ mod tests {
         let capabilities = linux.capabilities().clone().unwrap();
         assert_eq!(capabilities.first().unwrap(), "CAP_CHOWN");
         assert_eq!(capabilities.last().unwrap(), "CAP_CHECKPOINT_RESTORE");
+    }
+
+    #[test]
+    fn what_the_plan_refuses_is_not_offered() {
+        let refused = |fields: &str| {
+            let spec = format!(
+                r#"{{"root":{{"path":"/r"}},"process":{{"user":{{"uid":0,"gid":0}},"cwd":"/","args":["a"]}},
+                "linux":{{"namespaces":[{{"type":"network"}}],{fields}}}}}"#
+            );
+            let spec = serde_json::from_str(&spec).unwrap();
+            let facts = crate::plan::Facts::of(std::path::Path::new("/"));
+            crate::plan::Plan::for_create(&spec, &facts).is_err()
+        };
+        let linux = features(&Host::new()).linux;
+        assert!(!refused(r#""cgroupsPath":"/a""#));
+        let devices = r#""netDevices":{"eth0":{}}"#;
+        assert_eq!(refused(devices), !linux.net_devices.enabled);
+        assert_eq!(
+            refused(r#""intelRdt":{"closID":"a"}"#),
+            !linux.intel_rdt.enabled
+        );
     }
 
     #[test]
