@@ -38,6 +38,7 @@ fn run(
     step: Step,
 ) -> Result<(), Fault> {
     for (index, hook) in hooks.iter().enumerate() {
+        path::may_execute(&hook.path).at(step, index)?;
         let stdin = state_file(state).at(step, index)?;
         match clone::clone3(0, None).at(step, index)? {
             Side::Child => become_hook(hook, stdin.as_fd(), output),

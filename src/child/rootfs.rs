@@ -76,8 +76,10 @@ pub fn mounts(plan: &Plan, fds: &mut Fds, root: BorrowedFd<'_>) -> Result<(), Fa
                 continue;
             }
             What::New { .. } => {
-                let made = new_instance(entry, index)?;
-                (made, mount_point(entry, root, Make::Dir, index)?)
+                let covered = path::open_in_root(root, &entry.target, OFlag::O_PATH).ok();
+                let target = mount_point(entry, root, Make::Dir, index)?;
+                let made = new_instance(entry, covered.as_ref().map(AsFd::as_fd), index)?;
+                (made, target)
             }
             What::Bind { source, reach, .. } => {
                 let made = match fds.sources.get_mut(index).and_then(Option::take) {
@@ -110,7 +112,13 @@ pub fn mounts(plan: &Plan, fds: &mut Fds, root: BorrowedFd<'_>) -> Result<(), Fa
 }
 
 /// A new, detached instance of a file system.
-fn new_instance(entry: &Mount, index: usize) -> Result<OwnedFd, Fault> {
+///
+/// A tmpfs without a mode gets that of the directory which it covers, if there was one.
+fn new_instance(
+    entry: &Mount,
+    covered: Option<BorrowedFd<'_>>,
+    index: usize,
+) -> Result<OwnedFd, Fault> {
     let What::New {
         fs, source, params, ..
     } = &entry.what
@@ -123,6 +131,13 @@ fn new_instance(entry: &Mount, index: usize) -> Result<OwnedFd, Fault> {
         let set = mount::fsconfig_set(context.as_fd(), key, value.as_deref());
         set.at(Step::MountOption, index)?;
     }
+    let has_mode = params.iter().any(|(key, _)| key.as_c_str() == c"mode");
+    if fs.as_bytes() == b"tmpfs"
+        && !has_mode
+        && let Some(covered) = covered
+    {
+        inherit_mode(context.as_fd(), covered).at(Step::MountOption, index)?;
+    }
     match mount::fsmount(context.as_fd(), entry.attr.set) {
         // A cgroup namespace that is not the user namespace's own cannot be mounted, only shown.
         Err(Errno::EPERM | Errno::EBUSY) if fs.as_bytes() == b"cgroup2" => {
@@ -133,6 +148,15 @@ fn new_instance(entry: &Mount, index: usize) -> Result<OwnedFd, Fault> {
         }
         other => other.at(Step::MountCreate, index),
     }
+}
+
+/// Sets the `mode` parameter to the permission bits of the directory `covered`.
+fn inherit_mode(context: BorrowedFd<'_>, covered: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mode = nix::sys::stat::fstat(covered)?.st_mode;
+    let digit = |shift: u32| b'0' + ((mode >> shift) & 7) as u8;
+    let mut text = Text::new();
+    let octal = text.set(&[&[digit(9), digit(6), digit(3), digit(0)]])?;
+    mount::fsconfig_set(context, c"mode", Some(octal))
 }
 
 /// Sets what can be set while the mount is detached, attaches it, and then its propagation.

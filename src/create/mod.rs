@@ -102,6 +102,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created> {
+    context.store.check_free(&args.id)?;
     let (bundle, cgroup, mut plan) = decide(args, context, mode)?;
 
     let mut rollback = Rollback::default();
@@ -135,10 +136,17 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     if process.must_be_placed {
         driver.place(process.pid)?;
     }
-    release(&process, &plan, &bundle, &container, context.host.is_root())?;
-    process
-        .wait_for(&plan, Step::Created)
-        .map_err(|error| with_output(error, &fds))?;
+    let up = release(&process, &plan, &bundle, &container, context.host.is_root())
+        .and_then(|()| process.wait_for(&plan, Step::Created))
+        .map_err(|error| with_output(error, &fds));
+    if let Err(error) = up {
+        // The container was there, if only for its hooks: its end is theirs to know.
+        drop(process);
+        for failed in hooks::after_stop(&bundle.spec, &container.record, &hooks::environment()) {
+            context.log.warn(&failed.line());
+        }
+        return Err(error);
+    }
     let terminal = terminal
         .map(|socket| handover::receive_terminal(&socket))
         .transpose()?;

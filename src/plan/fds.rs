@@ -7,11 +7,12 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use super::Plan;
-use super::mounts::What;
+use super::mounts::{IdMap, What};
 use super::namespaces::{self, USER};
 use crate::error::{Error, Result};
-use crate::sys::mount::{Reach, clone_tree};
-use crate::sys::{Errno, clone};
+use crate::sys::clone::Side;
+use crate::sys::mount::{Reach, clone_tree, set_idmap};
+use crate::sys::{Errno, clone, fd};
 
 /// See the module text. The child holds copies of all of these, and closes them on entering its root.
 #[derive(Debug, Default)]
@@ -56,9 +57,18 @@ impl Plan {
         for (index, mount) in self.mounts.iter().enumerate() {
             fds.sources.push(match &mount.what {
                 What::New { .. } => None,
-                What::Bind { source, reach, .. } => {
+                What::Bind {
+                    source,
+                    reach,
+                    idmap,
+                } => {
                     let at = || format!("mount source {} (.mounts, entry {index})", shown(source));
-                    copy_of(source, *reach).map_err(|errno| Error::host("open", at(), errno))?
+                    let copy = copy_of(source, *reach)
+                        .map_err(|errno| Error::host("open", at(), errno))?;
+                    if let Some(idmap) = idmap {
+                        apply_idmap(copy.as_ref(), idmap, &at())?;
+                    }
+                    copy
                 }
             });
             fds.late.push(None);
@@ -106,6 +116,46 @@ impl Plan {
             }
         };
         self.namespaces.joins.iter().map(open).collect()
+    }
+}
+
+/// Maps the owners of the files of a detached copy, through a user namespace made for that alone.
+fn apply_idmap(copy: Option<&OwnedFd>, map: &IdMap, at: &str) -> Result<()> {
+    let failed = |errno| Error::host("id-map", at, errno);
+    // Without the host's rights there is no copy, and no file system would let its ids be mapped.
+    let copy = copy.ok_or(Errno::EPERM).map_err(failed)?;
+    let userns = user_namespace(map)?;
+    set_idmap(copy.as_fd(), userns.as_fd(), map.reach).map_err(failed)
+}
+
+/// A user namespace with these maps, held by its descriptor alone.
+fn user_namespace(map: &IdMap) -> Result<OwnedFd> {
+    let failed = |errno| Error::host("make", "a user namespace for an id-mapped mount", errno);
+    let (ours, theirs) = socket_pair()?;
+    match clone::clone3(USER, None).map_err(failed)? {
+        Side::Child => {
+            drop(ours);
+            // Until the parent has what it came for, and gone with it in any case.
+            let _ = fd::poll_in(theirs.as_fd(), -1);
+            clone::exit_now(0)
+        }
+        Side::Parent { pid, pidfd } => {
+            drop(theirs);
+            let write = |file: &str, text: &str| {
+                let path = format!("/proc/{pid}/{file}");
+                std::fs::write(&path, text).map_err(|error| Error::host("write", &path, error))
+            };
+            let path = format!("/proc/{pid}/ns/user");
+            let made = write("uid_map", &map.uids)
+                .and_then(|()| write("gid_map", &map.gids))
+                .and_then(|()| {
+                    let file = std::fs::File::open(&path);
+                    file.map_err(|error| Error::host("open", &path, error))
+                });
+            drop(ours);
+            fd::wait(pidfd.as_fd()).map_err(failed)?;
+            Ok(made?.into())
+        }
     }
 }
 

@@ -182,6 +182,8 @@ fn id_maps(linux: &oci::Linux, seen: Flags, new: Flags) -> Result<Option<(String
             ".linux.gidMappings",
             "a new user namespace needs gidMappings",
         ),
+        // containerd and CRI-O name the maps of a joined namespace, too; it has its own already.
+        (Some(_), Some(_)) if new & USER == 0 => Ok(None),
         (Some(uids), Some(gids)) => Ok(Some((uids, gids))),
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::io;
 
 use super::Plan;
+use super::hooks::Hook;
 use super::mounts::What;
 use super::namespaces;
 use crate::error::Error;
@@ -227,7 +228,8 @@ impl Plan {
         let step = match fault.step {
             Step::LookUp => return self.explain_lookup(&program, fault),
             Step::Exec => format!("exec {program:?}"),
-            Step::CreateContainerHook | Step::StartContainerHook => return hook(fault),
+            Step::CreateContainerHook => return hook(fault, &self.create_container),
+            Step::StartContainerHook => return hook(fault, &self.start_container),
             Step::OutsideRoot => {
                 return Error::Failed(
                     "current working directory is outside of container mount namespace root \
@@ -368,7 +370,7 @@ fn shown(text: &CStr) -> String {
 }
 
 /// The error of a hook that the child has run.
-fn hook(fault: Frame) -> Error {
+fn hook(fault: Frame, hooks: &[Hook]) -> Error {
     let kind = match fault.step {
         Step::CreateContainerHook => "createContainer",
         _ => "startContainer",
@@ -381,7 +383,10 @@ fn hook(fault: Frame) -> Error {
             Error::Failed(format!("{at}: exit status {code}"))
         }
         errno => Error::Setup {
-            step: at,
+            step: match hooks.get(usize::from(fault.item)) {
+                Some(hook) => format!("{at}: fork/exec {}", shown(&hook.path)),
+                None => at,
+            },
             errno: io::Error::from_raw_os_error(errno),
         },
     }

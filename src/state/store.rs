@@ -72,6 +72,17 @@ impl Store {
         }
     }
 
+    /// Refuses an id that is taken, before anything else is judged; [`Store::reserve`] decides.
+    ///
+    /// # Errors
+    /// [`Error::Exists`].
+    pub fn check_free(&self, id: &str) -> Result<()> {
+        match fs::symlink_metadata(self.root.join(id)) {
+            Ok(_) => Err(Error::Exists),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Reads the record of container `id`.
     ///
     /// # Errors
