@@ -268,7 +268,15 @@ fn whole(text: &str, ended: Ended) -> Outcome {
                 .unwrap_or("no output");
             Outcome::Fail(last.to_owned())
         }
-        (Ended::Well, None) if lines.is_empty() => Outcome::Fail("it ran no test".to_owned()),
+        // Some programs speak only when something is wrong, in a block without a verdict.
+        (Ended::Well, None) if lines.is_empty() => {
+            let error = text
+                .lines()
+                .find_map(|line| line.trim().strip_prefix("\"error\": \""));
+            error.map_or(Outcome::Pass, |why| {
+                Outcome::Fail(why.trim_end_matches("\",").to_owned())
+            })
+        }
         (Ended::Well, None) if lines.iter().all(|(_, _, d)| is(d, "skip")) => {
             Outcome::Skip(lines[0].2.to_owned())
         }
@@ -397,7 +405,12 @@ mod tests {
                 Outcome::Skip("SKIP no".into()),
             ),
             ("ok 1 - a\npanic: x\n", Ended::Badly, fail("panic: x")),
-            ("", Ended::Well, fail("it ran no test")),
+            ("1..0\n", Ended::Well, Outcome::Pass),
+            (
+                "  {\n    \"error\": \"a hook\",\n  }\n1..0\n",
+                Ended::Well,
+                fail("a hook"),
+            ),
             ("ok 1 - a\n", Ended::Hung, fail("it hung")),
         ];
         for (text, ended, want) in cases {

@@ -142,6 +142,12 @@ pub const TABLE: &[Requirement] = &[
         "a capability that cannot be granted does not fail the container",
         unknown_capability_runs,
     ),
+    Requirement::should_not(
+        "config.process.capabilities-3",
+        LINUX,
+        "a capability that the runtime itself lacks does not fail the container",
+        missing_capability_runs,
+    ),
     Requirement::must(
         "config.process.noNewPrivileges-1",
         LINUX,
@@ -415,6 +421,38 @@ fn unknown_capability_warns(lab: &Lab) -> Verdict {
 fn unknown_capability_runs(lab: &Lab) -> Verdict {
     let (printed, _) = with_unknown_capability(lab)?;
     let view = View::parse(&printed)?;
+    ensure!(
+        view.caps("CapEff") == 1 << 5,
+        "CapEff is {}",
+        view.status("CapEff")
+    );
+    Ok(())
+}
+
+/// A known capability that this process itself may not have.
+fn missing_capability_runs(lab: &Lab) -> Verdict {
+    let own = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let own = own
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))
+        .map_or("", str::trim);
+    let own = u64::from_str_radix(own, 16).unwrap_or(u64::MAX);
+    let names = [
+        (24, "CAP_SYS_RESOURCE"),
+        (25, "CAP_SYS_TIME"),
+        (22, "CAP_SYS_BOOT"),
+    ];
+    let Some((_, name)) = names.into_iter().find(|(number, _)| own & 1 << number == 0) else {
+        skip!("this process has every capability");
+    };
+    let view = lab.see(&[], |c| {
+        for set in ["bounding", "effective", "permitted"] {
+            c.set(
+                &format!("/process/capabilities/{set}"),
+                json!(["CAP_KILL", name]),
+            );
+        }
+    })?;
     ensure!(
         view.caps("CapEff") == 1 << 5,
         "CapEff is {}",
