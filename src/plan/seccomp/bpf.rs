@@ -43,6 +43,11 @@ pub struct Assembler {
 }
 
 impl Assembler {
+    /// The length so far, in instructions.
+    pub fn len(&self) -> usize {
+        self.reversed.len()
+    }
+
     /// The finished program, first instruction first.
     pub fn finish(mut self) -> Vec<Insn> {
         self.reversed.reverse();

@@ -95,20 +95,23 @@ fn compile_for(profile: &LinuxSeccomp, native: Abi) -> Result<Filter> {
     let rules = rules::read(profile)?;
     let program = assemble(&rules, &abis(profile, native));
     if program.len() > MAX_INSNS {
-        return Err(Error::spec(
-            ".linux.seccomp.syscalls",
-            format!(
-                "compiles to {} instructions, the kernel takes {MAX_INSNS}: \
-                 use fewer rules with args",
-                program.len()
-            ),
-        ));
+        return Err(too_long());
     }
     Ok(Filter {
         program,
         flags: flags(profile, listener.is_some()),
         listener,
     })
+}
+
+fn too_long() -> Error {
+    Error::spec(
+        ".linux.seccomp.syscalls",
+        format!(
+            "compiles to more than {MAX_INSNS} instructions, the most that the kernel takes: \
+             use fewer rules with args"
+        ),
+    )
 }
 
 /// The ABIs that get a section: keel's own first, then those of `architectures` that its kernel can
@@ -343,6 +346,10 @@ fn chain(code: &mut Assembler, profile: &Profile, abi: Abi, rules: &[usize]) -> 
             matched = argument(code, abi, *test, matched, next);
         }
         next = matched;
+        if code.len() > MAX_INSNS {
+            // Too long already: a hostile profile gets no memory for the rest of it.
+            break;
+        }
     }
     next
 }

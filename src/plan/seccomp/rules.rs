@@ -13,6 +13,8 @@ use oci_spec::runtime::{
 
 use super::abi::{Abi, numbers};
 use super::bpf::Jump;
+use super::tables::SYSCALLS;
+use super::{MAX_INSNS, too_long};
 use crate::error::{Error, Result};
 
 /// The largest errno that the kernel hands through (`MAX_ERRNO`).
@@ -151,9 +153,19 @@ fn read_entry(profile: &mut Profile, entry: &LinuxSyscall, at: &str) -> Result<(
             profile.rules.push(Rule { action, tests });
         }
     }
+    if profile.rules.len() > MAX_INSNS {
+        return Err(too_long());
+    }
     let rules = first..profile.rules.len();
     let known = entry.names().iter().filter_map(|name| numbers(name));
-    profile.names.extend(known.map(|row| (row, rules.clone())));
+    let mut known: Vec<_> = known.collect();
+    if known.len() > SYSCALLS.len() {
+        // Some stand there twice; a hostile rule's names shall not multiply with its args.
+        known.sort_unstable();
+        known.dedup();
+    }
+    let known = known.into_iter().map(|row| (row, rules.clone()));
+    profile.names.extend(known);
     Ok(())
 }
 

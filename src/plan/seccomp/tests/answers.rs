@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::abi::{Abi, X32_BIT};
+use super::super::tables::SYSCALLS;
 use super::super::*;
 use super::{Call, check, profile, run};
 
@@ -190,12 +191,34 @@ fn a_profile_beyond_the_kernels_limit_is_refused_and_says_so() {
     };
     let fits = compile_for(&rules(500), Abi::X86_64).unwrap();
     check(&fits.program);
-    let error = compile_for(&rules(520), Abi::X86_64).unwrap_err().line();
-    assert!(
-        error.starts_with("config.json: .linux.seccomp.syscalls: compiles to 4"),
-        "{error}"
-    );
-    assert!(error.ends_with("the kernel takes 4096: use fewer rules with args"));
+    for count in [520, 5000] {
+        let error = compile_for(&rules(count), Abi::X86_64).unwrap_err().line();
+        assert_eq!(
+            error,
+            "config.json: .linux.seccomp.syscalls: compiles to more than 4096 instructions, \
+             the most that the kernel takes: use fewer rules with args"
+        );
+    }
+}
+
+#[test]
+fn a_hostile_profile_is_refused_without_compiling_all_of_it() {
+    let started = std::time::Instant::now();
+    let names: Vec<&str> = SYSCALLS.iter().map(|row| row.0).collect();
+    let own = names.iter().map(|name| {
+        json!({"names": [name], "action": "SCMP_ACT_TRAP",
+               "args": [{"index": 1, "value": 1, "op": "SCMP_CMP_EQ"}]})
+    });
+    let mut entries: Vec<Value> = own.collect();
+    let alternatives: Vec<Value> = (0..1000)
+        .map(|value| json!({"index": 0, "value": value, "op": "SCMP_CMP_EQ"}))
+        .collect();
+    let names = [names.clone(), names].concat();
+    entries.push(json!({"names": names, "action": "SCMP_ACT_ALLOW", "args": alternatives}));
+    let hostile = profile(json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": entries}));
+    compile_for(&hostile, Abi::X86_64).unwrap_err();
+    // 500 chains of 1000 rules would be two million instructions.
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
 }
 
 #[test]
