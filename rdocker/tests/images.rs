@@ -231,6 +231,131 @@ fn archives_travel_through_skopeo_and_keep_their_ids() {
 }
 
 #[test]
+fn archives_travel_through_podman_and_keep_their_ids() {
+    let host = Host::new();
+    let image = host.import(
+        "docker.io/library/base:1",
+        &[("bin/sh", "#!"), ("etc/x", "x")],
+    );
+    let (ours, theirs) = (host.file("ours.tar"), host.file("theirs.tar"));
+    fs::write(&ours, host.save(&["base:1"])).unwrap();
+    let podman = |args: &[&str]| {
+        let out = Command::new("podman")
+            .arg("--root")
+            .arg(host.file("podman-root"))
+            .arg("--runroot")
+            .arg(host.file("podman-run"))
+            .args(["--storage-driver", "vfs"])
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        String::from_utf8(out.stdout).unwrap()
+    };
+    podman(&["load", "-i", ours.to_str().unwrap()]);
+    let id = podman(&["inspect", "--format", "{{.Id}}", "docker.io/library/base:1"]);
+    assert_eq!(id.trim(), image.id.hex());
+    for format in ["docker-archive", "oci-archive"] {
+        let _ = fs::remove_file(&theirs);
+        let to = theirs.to_str().unwrap();
+        podman(&[
+            "save",
+            "--format",
+            format,
+            "-o",
+            to,
+            "docker.io/library/base:1",
+        ]);
+        let second = Host::new();
+        let loaded = second
+            .images()
+            .load(fs::File::open(&theirs).unwrap(), &Quiet)
+            .unwrap();
+        assert_eq!(loaded[0].names, ["base:1"], "{format}");
+        let back = second.images().get(&loaded[0].id).unwrap();
+        assert_eq!(back.layers[0].diff_id, image.layers[0].diff_id, "{format}");
+        assert!(format != "docker-archive" || back.id == image.id);
+    }
+}
+
+/// Not a test of its own: the rootless test runs it in a user namespace. Alone it does nothing.
+#[test]
+fn rootless_worker() {
+    let Ok(dir) = std::env::var("RDOCKER_TEST_ROOTLESS") else {
+        return;
+    };
+    let dir = Path::new(&dir);
+    let store = Store::open(&dir.join("data")).unwrap();
+    let images = Images::new(&store);
+    images
+        .load(fs::File::open(dir.join("image.tar")).unwrap(), &Quiet)
+        .unwrap();
+    let image = images.resolve("new:1").unwrap();
+    let container = store.containers().join("c");
+    fs::create_dir(&container).unwrap();
+    let root = images.mount_rootfs(&image, &container).unwrap();
+    assert!(!root.join("etc/x").exists(), "the whiteout works");
+    assert_eq!(
+        fs::read_dir(root.join("bin")).unwrap().count(),
+        1,
+        "the opaque mark works"
+    );
+    fs::remove_file(root.join("bin/new")).unwrap();
+    let shown: Vec<_> = changes(&container).unwrap();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    let id = images
+        .commit(Some(&image), &container, &CommitOptions::default())
+        .unwrap();
+    assert_eq!(images.get(&id).unwrap().layers.len(), 3);
+    unmount_rootfs(&container).unwrap();
+}
+
+#[test]
+fn a_user_namespace_has_images_and_roots_of_its_own() {
+    let host = Host::new();
+    let image = host.import("base:1", &[("bin/sh", "#!"), ("etc/x", "x")]);
+    let container = host.container("c", &image);
+    fs::remove_file(container.path("etc/x")).unwrap();
+    fs::remove_dir_all(container.path("bin")).unwrap();
+    fs::create_dir(container.path("bin")).unwrap();
+    fs::write(container.path("bin/new"), "new").unwrap();
+    let options = CommitOptions {
+        name: Some(Reference::parse("new:1").unwrap()),
+        ..CommitOptions::default()
+    };
+    host.images()
+        .commit(Some(&image), &container.dir, &options)
+        .unwrap();
+    let dir = host.file("rootless");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("image.tar"), host.save(&["new:1"])).unwrap();
+    let out = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "rootless_worker", "--nocapture"])
+        .env("RDOCKER_TEST_ROOTLESS", &dir)
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    // Its marks are attributes that a plain user may set.
+    let mut value = [0; 4];
+    let layers = fs::read_dir(dir.join("data/layers")).unwrap();
+    let marked = layers.flatten().any(|layer| {
+        let bin = layer.path().join("diff/bin");
+        rustix::fs::getxattr(&bin, "user.overlay.opaque", &mut value).is_ok()
+    });
+    assert!(marked);
+}
+
+#[test]
 fn damaged_archives_leave_nothing_behind() {
     let host = Host::new();
     host.import("base:1", &[("bin/sh", "#!")]);

@@ -212,6 +212,15 @@ const PLAIN: [(&str, &str); 3] = [
 ];
 
 impl Stack<'_> {
+    /// The options of every root. With `userxattr` the kernel never redirects, and refuses to be
+    /// told so (overlayfs.rst, "Redirects").
+    fn plain(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let userxattr = self.userxattr;
+        PLAIN
+            .into_iter()
+            .filter(move |(key, _)| !(userxattr && *key == "redirect_dir"))
+    }
+
     fn mount(&self, merged: &Path, way: Way) -> rustix::io::Result<()> {
         match way {
             Way::New => self.mount_new(merged),
@@ -230,7 +239,7 @@ impl Stack<'_> {
             let short = shorten(&self.dir.join(name), &mut open)?;
             fsconfig_set_string(&fs, key, &short)?;
         }
-        for (key, value) in PLAIN {
+        for (key, value) in self.plain() {
             fsconfig_set_string(&fs, key, value)?;
         }
         if self.userxattr {
@@ -269,7 +278,7 @@ impl Stack<'_> {
             self.dir.join("diff").display(),
             self.dir.join("work").display()
         );
-        for (key, value) in PLAIN {
+        for (key, value) in self.plain() {
             options.push_str(&format!(",{key}={value}"));
         }
         if self.userxattr {
@@ -303,4 +312,59 @@ fn by_descriptor(path: &Path, open: &mut Vec<OwnedFd>) -> rustix::io::Result<Pat
     let short = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
     open.push(fd);
     Ok(short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stack of `count` lower directories, each with one file of its number.
+    fn stack(dir: &Path, count: usize) -> Vec<PathBuf> {
+        for name in ["diff", "work", "merged"] {
+            fs::create_dir(dir.join(name)).expect("a fresh directory");
+        }
+        let layer = |n: usize| {
+            let path = dir.join(format!("layer{}-{n}", "x".repeat(40)));
+            fs::create_dir(&path).expect("a fresh directory");
+            fs::write(path.join(format!("f{n}")), "").expect("a fresh file");
+            path
+        };
+        (0..count).map(layer).collect()
+    }
+
+    #[test]
+    fn both_ways_of_mounting_show_the_same_files() {
+        // 150 layers need descriptors for names in the old way.
+        for (way, count) in [
+            (Way::New, 3),
+            (Way::New, 150),
+            (Way::Old, 3),
+            (Way::Old, 150),
+        ] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let lowers = stack(dir.path(), count);
+            let merged = dir.path().join("merged");
+            let userxattr = !in_first_user_namespace();
+            let stack = Stack {
+                lowers,
+                dir: dir.path(),
+                userxattr,
+            };
+            let mounted = stack.mount(&merged, way);
+            let shown = fs::read_dir(&merged).map(Iterator::count).unwrap_or(0);
+            unmount_rootfs(dir.path()).expect("it is ours");
+            assert_eq!((mounted, shown), (Ok(()), count), "{way:?} {count}");
+        }
+    }
+
+    #[test]
+    fn more_layers_than_overlay_takes_are_refused_by_number() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lower = Lower {
+            layers: vec![PathBuf::from("/"); LAYERS_MAX],
+            userxattr: false,
+        };
+        let error = mount_overlay(&lower, dir.path(), dir.path()).expect_err("500 and one");
+        assert!(error.to_string().contains("500 layers"), "{error}");
+    }
 }
