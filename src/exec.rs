@@ -158,7 +158,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let Some(signals) = signals else {
         return Ok(0);
     };
-    let code = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref())?;
+    let code = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), None)?;
     u8::try_from(code).map_err(|_| Error::Failed("an exit code is at most 255".into()))
 }
 

@@ -9,6 +9,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::error::{Error, Result};
+use crate::notify::Notify;
 use crate::sys::{Errno, fd, proc, tty};
 
 /// Prepares for the foreground: signals are read from a descriptor, orphans come to keel.
@@ -43,6 +44,7 @@ pub fn attend(
     pidfd: BorrowedFd<'_>,
     signals: &SignalFd,
     terminal: Option<&OwnedFd>,
+    mut notify: Option<Notify>,
 ) -> Result<i32> {
     let mut relay = terminal.map(Relay::new).transpose()?;
     loop {
@@ -50,6 +52,10 @@ pub fn attend(
             PollFd::new(pidfd, PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
+        if let Some(notify) = &notify {
+            set.push(PollFd::new(notify.as_fd(), PollFlags::POLLIN));
+        }
+        let streams = set.len();
         if let Some(relay) = &relay {
             relay.add_to(&mut set);
         }
@@ -64,8 +70,11 @@ pub fn attend(
         if ready[1] {
             forward(signals, pidfd, relay.as_ref());
         }
+        if streams == 3 && ready[2] && notify.as_ref().is_some_and(told) {
+            notify = None;
+        }
         if let Some(relay) = &mut relay {
-            relay.serve(&ready[2..]);
+            relay.serve(&ready[streams..]);
         }
         if ready[0] {
             if let Some(relay) = &mut relay {
@@ -76,6 +85,11 @@ pub fn attend(
             return Ok(ended.exit_code());
         }
     }
+}
+
+/// Whether there is nothing more to tell; a caller that does not listen is told nothing.
+fn told(notify: &Notify) -> bool {
+    notify.pass_on().unwrap_or(true)
 }
 
 /// Passes on every signal that was sent to keel, except those that are for keel itself.

@@ -7,6 +7,7 @@ use crate::create::{self, Created, Mode};
 use crate::delete;
 use crate::error::{Error, Result};
 use crate::foreground;
+use crate::notify::Notify;
 use crate::plan::Plan;
 use crate::spawn::Spawned;
 use crate::start;
@@ -51,17 +52,21 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         plan,
         terminal,
     } = created;
+    let notify = Notify::open(container.path(), process.pid)?;
     if let Err(error) = begin(&mut process, &plan, &container) {
         drop(process);
         delete::remove(container, context)?;
         return Err(error);
     }
     let Some(signals) = signals else {
+        if let Some(notify) = notify {
+            notify.wait(process.pidfd.as_fd())?;
+        }
         return Ok(0);
     };
     // Other commands may work on the container while it runs.
     container.unlock();
-    let ended = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref());
+    let ended = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), notify);
     if !args.keep {
         match context.store.load_locked(&args.create.id) {
             // Somebody has deleted it already.

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::handover;
 use crate::hooks;
+use crate::notify;
 use crate::plan::fds::Fds;
 use crate::plan::{Facts, Plan, Step, namespaces};
 use crate::spawn::{self, Role, Spawned};
@@ -112,6 +113,9 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     let record = first_record(args, &bundle, &plan, &cgroup);
     let mut container = directory.fill(record, &bundle.raw)?;
 
+    if notify::wanted().is_some() {
+        notify::make_directory(container.path())?;
+    }
     let mut driver = cgroups::open(&cgroup);
     let resources = bundle
         .spec
@@ -184,6 +188,7 @@ fn decide(
     }
     let handed = handover::descriptors(args.preserve_fds)?;
     let cgroup = context.plan_cgroup(&args.id, &bundle.spec)?;
+    let directory = context.root.path.join(&args.id).join(notify::DIRECTORY);
     let facts = Facts {
         id: &args.id,
         bundle: &bundle.path,
@@ -193,6 +198,7 @@ fn decide(
         listen_fds: handed.listen,
         preserve_fds: handed.preserve,
         cgroup: Some(&cgroup),
+        notify: notify::wanted().map(|_| (directory.as_path(), notify::INSIDE)),
         environment: &hooks::environment(),
     };
     let plan = Plan::for_create(&bundle.spec, &facts)?;

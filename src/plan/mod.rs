@@ -108,6 +108,8 @@ pub struct Facts<'a> {
     pub preserve_fds: u32,
     /// Where the container's cgroups will be.
     pub cgroup: Option<&'a cgroups::Saved>,
+    /// The host's directory for the notify socket, and where the container sees it.
+    pub notify: Option<(&'a Path, &'a str)>,
     /// The runtime's own environment, for hooks that name none.
     pub environment: &'a [String],
 }
@@ -124,6 +126,7 @@ impl<'a> Facts<'a> {
             listen_fds: 0,
             preserve_fds: 0,
             cgroup: None,
+            notify: None,
             environment: &[],
         }
     }
@@ -154,7 +157,12 @@ impl Plan {
             return Err(Error::spec(".process", "the container has no process"));
         };
         let process = Process::read(process, facts.listen_fds)?;
-        let mounts = read_mounts(spec, linux, &namespaces, facts)?;
+        let mut mounts = read_mounts(spec, linux, &namespaces, facts)?;
+        let mut process = process;
+        if let Some((host, inside)) = facts.notify {
+            mounts.push(notify_mount(host, inside)?);
+            process.set_notify_socket(inside)?;
+        }
         let dev_is_bound = mounts.iter().any(|mount| {
             mount.target.as_bytes() == b"/dev" && matches!(mount.what, mounts::What::Bind { .. })
         });
@@ -275,6 +283,25 @@ fn refuse_what_is_missing(linux: &oci::Linux) -> Result<()> {
         return Err(Error::spec(".linux.seccomp.listenerPath", why));
     }
     Ok(())
+}
+
+/// The directory of the notify socket, bound into the container.
+fn notify_mount(host: &Path, inside: &str) -> Result<Mount> {
+    let source = text::cstring(host, "NOTIFY_SOCKET")?;
+    let what = mounts::What::Bind {
+        source,
+        reach: Reach::One,
+        idmap: None,
+    };
+    let attr = Attr {
+        set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC,
+        ..Attr::default()
+    };
+    Ok(Mount::new(
+        text::cstring(inside, "NOTIFY_SOCKET")?,
+        what,
+        attr,
+    ))
 }
 
 /// The root file system's absolute path.

@@ -112,6 +112,23 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Points `NOTIFY_SOCKET` at the socket in the directory `inside`; sd_notify(3).
+    ///
+    /// # Errors
+    /// [`Error::Spec`] never happens for a path without a zero byte.
+    pub fn set_notify_socket(&mut self, inside: &str) -> Result<()> {
+        let mut strings: Vec<CString> = self.env.strings().to_vec();
+        strings.retain(|entry| !entry.as_bytes().starts_with(b"NOTIFY_SOCKET="));
+        strings.push(cstring(
+            format!("NOTIFY_SOCKET={inside}/notify.sock"),
+            ".process.env",
+        )?);
+        self.env = CStrings::new(strings, 1);
+        Ok(())
+    }
+}
+
 /// The entries, of each name only the last, at the place of the first.
 ///
 /// An entry without `=` is passed on as it is.

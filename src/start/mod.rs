@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::notify::Notify;
 use crate::plan::{Facts, Frame, Plan};
 use crate::spawn;
 use crate::state::{Container, Status, gate};
@@ -48,13 +49,19 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
             ));
         }
     }
+    let init = container.record.init.ok_or(Error::NotRunning)?;
+    let notify = Notify::open(container.path(), init.pid)?;
     let report = gate::open(container.dir())?;
     let fault = spawn::wait_for_exec(report.as_fd())?;
     gate::remove(container.path())?;
     if let Some(fault) = fault {
         return Err(explain(&container, fault));
     }
-    poststart(&container)
+    poststart(&container)?;
+    match (notify, init.open()) {
+        (Some(notify), Ok(pidfd)) => notify.wait(pidfd.as_fd()),
+        _ => Ok(()),
+    }
 }
 
 /// Runs the poststart hooks; if one fails the container is stopped.
