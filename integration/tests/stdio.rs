@@ -188,33 +188,51 @@ fn readiness_is_forwarded_to_the_callers_notify_socket_with_the_host_pid() {
     let mut bundle = runtime.bundle();
     let path = runtime.dir().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a free path");
-    socket
-        .set_read_timeout(Some(integration::PATIENCE))
-        .expect("a timeout");
     bundle
         .probe()
         .sh("probe notify READY=1; echo $NOTIFY_SOCKET; sleep 1000000");
     let container = Container::create_with(&runtime, &bundle, |call| {
         call.env("NOTIFY_SOCKET", path.as_os_str())
     });
-    let start = container
-        .call(&["start"])
-        .env("NOTIFY_SOCKET", path.as_os_str());
-    let _ = start.run().succeeds();
-    container.wait_for_stdout("/run/notify/notify.sock");
     let want = [
         "READY=1".to_string(),
         format!("MAINPID={}", container.pid()),
     ];
-    let mut seen = Vec::new();
-    while want.iter().any(|line| !seen.contains(line)) {
-        let mut buffer = [0; 512];
-        let length = socket
-            .recv(&mut buffer)
-            .expect("the runtime forwards READY and adds MAINPID");
-        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        seen.extend(text.lines().map(String::from));
-    }
+    let seen = start_and_listen(&container, &path, &socket, &want);
+    container.wait_for_stdout("/run/notify/notify.sock");
+    assert!(want.iter().all(|line| seen.contains(line)), "{seen:?}");
+}
+
+/// Starts the container and meanwhile reads its caller's socket until all of `want` was said: a
+/// runtime may wait until its messages are read (`BARRIER=1` of sd_notify(3)).
+fn start_and_listen(
+    container: &Container,
+    path: &std::path::Path,
+    socket: &UnixDatagram,
+    want: &[String],
+) -> Vec<String> {
+    socket
+        .set_read_timeout(Some(std::time::Duration::from_millis(100)))
+        .expect("a timeout");
+    let start = container
+        .call(&["start"])
+        .env("NOTIFY_SOCKET", path.as_os_str());
+    let mut seen: Vec<String> = Vec::new();
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| start.run().succeeds());
+        let end = std::time::Instant::now() + integration::PATIENCE;
+        while std::time::Instant::now() < end
+            && !(started.is_finished() && want.iter().all(|line| seen.contains(line)))
+        {
+            let mut buffer = [0; 512];
+            if let Ok(length) = socket.recv(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                seen.extend(text.lines().map(String::from));
+            }
+        }
+        let _ = started.join().expect("start succeeds");
+    });
+    seen
 }
 
 #[test]
@@ -222,17 +240,14 @@ fn start_waits_for_readiness_when_there_is_a_notify_socket() {
     let runtime = Runtime::new();
     let mut bundle = runtime.bundle();
     let path = runtime.dir().join("notify");
-    let _socket = UnixDatagram::bind(&path).expect("a free path");
+    let socket = UnixDatagram::bind(&path).expect("a free path");
     bundle
         .probe()
         .sh("sleep 0.3; echo ready; probe notify READY=1; sleep 1000000");
     let container = Container::create_with(&runtime, &bundle, |call| {
         call.env("NOTIFY_SOCKET", path.as_os_str())
     });
-    let start = container
-        .call(&["start"])
-        .env("NOTIFY_SOCKET", path.as_os_str());
-    let _ = start.run().succeeds();
+    let _ = start_and_listen(&container, &path, &socket, &["READY=1".to_string()]);
     assert_eq!(
         container.stdout(),
         "ready\n",
