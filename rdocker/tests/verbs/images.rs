@@ -1,0 +1,34 @@
+use crate::host::TestHost;
+
+#[test]
+fn images_tag_save_rmi_and_load_go_round() {
+    let host = TestHost::new();
+    host.run(&["tag", "busybox", "other:1"]).ok();
+    let names = host
+        .run(&["images", "--format", "{{.Repository}}:{{.Tag}}"])
+        .ok();
+    assert_eq!(names, "busybox:latest\nother:1");
+    let file = host.path().join("saved.tar").display().to_string();
+    host.run(&["save", "-o", &file, "other:1"]).ok();
+    assert!(
+        host.run(&["rmi", "other:1"])
+            .ok()
+            .starts_with("Untagged: other:1")
+    );
+    assert_eq!(
+        host.run(&["load", "-i", &file]).ok(),
+        "Loaded image: other:1"
+    );
+    let history = host
+        .run(&["history", "--format", "{{.Size}}", "busybox"])
+        .ok();
+    assert!(history.ends_with("MB"), "{history}");
+}
+
+#[test]
+fn an_image_in_use_is_not_removed() {
+    let host = TestHost::new();
+    host.run(&["create", "--network", "none", "busybox"]).ok();
+    let why = host.run(&["rmi", "busybox"]).fails(1);
+    assert!(why.contains("conflict"), "{why}");
+}

@@ -1,0 +1,22 @@
+//! Every verb on containers through the built binary, on a host of its own per test.
+//!
+//! Needs root, a static busybox, and an OCI runtime (keel beside the binary, or one on PATH).
+
+mod host;
+
+mod commit;
+mod create;
+mod events;
+mod exec;
+mod images;
+mod inspect;
+mod kill;
+mod logs;
+mod monitor;
+mod ps;
+mod rename;
+mod restart;
+mod rm;
+mod run;
+mod stop;
+mod volume;
