@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::container::parse::change;
 use crate::container::record::Status;
 use crate::container::session::Session;
 use crate::container::{Container, Containers, merge};
@@ -20,7 +19,7 @@ use crate::image::layer::changes::changes;
 use crate::image::layer::graft::open_root;
 use crate::image::layer::pack::pack;
 use crate::image::tar::Writer;
-use crate::image::{self, Images, overlay};
+use crate::image::{self, Images, instruction, overlay};
 use crate::monitor::wire::Request;
 use crate::store::Store;
 use crate::ui::Ui;
@@ -58,7 +57,7 @@ impl Commit {
         let container = Containers::new(host).find(&self.container)?;
         let mut config = image_config(&container);
         for text in &self.change {
-            change::apply(&mut config, text)?;
+            instruction::apply(&mut config, text)?;
         }
         let options = CommitOptions {
             name: self.repository.as_deref().map(tag_name).transpose()?,

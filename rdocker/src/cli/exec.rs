@@ -62,7 +62,7 @@ pub struct Exec {
 
 impl Exec {
     /// Runs the command by the OCI runtime, which has our stdio; its exit code is ours.
-    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+    pub fn run(self, host: &Host, _ui: &mut Ui) -> Result<()> {
         let (name, command) = self
             .container_and_command
             .split_first()
@@ -100,13 +100,10 @@ impl Exec {
         let _ = std::fs::remove_file(&file);
         let _ = std::fs::remove_file(&log);
         let code = match (status?, message) {
-            // The runtime's own failure; the program never ran.
-            (status, Some(message)) if !status.success() => {
-                ui.error_line(format_args!("OCI runtime exec failed: {message}"))?;
-                program_exit_code(&message)
-                    .unwrap_or(EXIT_NOT_EXECUTABLE)
-                    .into()
-            }
+            // The runtime's own failure, of which it has told on stderr; the program never ran.
+            (status, Some(message)) if !status.success() => program_exit_code(&message)
+                .unwrap_or(EXIT_NOT_EXECUTABLE)
+                .into(),
             (status, _) => status
                 .code()
                 .or(status.signal().map(|n| 128 + n))
@@ -158,8 +155,6 @@ impl Exec {
             if !self.interactive {
                 command.stdin(Stdio::null());
             }
-            // The runtime repeats its errors on stderr, which is the program's: with a log it
-            // says them there, and we say them once.
             command
         };
         command

@@ -158,7 +158,7 @@ fn operating_system() -> String {
 }
 
 /// Bytes of memory.
-fn memory_total() -> u64 {
+pub fn memory_total() -> u64 {
     let info = rustix::system::sysinfo();
     info.totalram.saturating_mul(u64::from(info.mem_unit))
 }

@@ -22,6 +22,7 @@ mod registry;
 mod rename;
 mod run;
 mod size;
+mod stats;
 mod top;
 mod transfer;
 mod update;
@@ -156,6 +157,8 @@ enum ContainerVerb {
     Run(Box<run::Run>),
     /// Start one or more stopped containers
     Start(life::Start),
+    /// Display a live stream of container(s) resource usage statistics
+    Stats(stats::Stats),
     /// Stop one or more running containers
     Stop(life::Stop),
     /// Display the running processes of a container
@@ -307,6 +310,7 @@ impl ContainerVerb {
             Self::Rm(verb) => verb.run(host, ui),
             Self::Run(verb) => verb.run(host, ui),
             Self::Start(verb) => verb.run(host, ui),
+            Self::Stats(verb) => verb.run(host, ui),
             Self::Stop(verb) => verb.run(host, ui),
             Self::Top(verb) => verb.run(host, ui),
             Self::Unpause(verb) => verb.run(host, ui),

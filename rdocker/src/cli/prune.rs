@@ -181,29 +181,19 @@ fn row(kind: &str, total: usize, active: usize, bytes: u64, reclaimable: u64) ->
 }
 
 fn images_row(host: &Host) -> Result<Value> {
-    use std::collections::BTreeMap;
     let store = Store::open(&host.data_root)?;
-    let list = Images::new(&store).list()?;
+    let usage = Images::new(&store).usage()?;
     let users = images::users(host)?;
     let used = |image: &crate::image::Image| users.iter().any(|user| user.image == image.id);
-    // Layer to size, and whether an image in use has it.
-    let mut layers: BTreeMap<String, (u64, bool)> = BTreeMap::new();
-    for image in &list {
-        for layer in &image.layers {
-            let entry = layers
-                .entry(layer.chain.to_string())
-                .or_insert((layer.size, false));
-            entry.1 |= used(image);
-        }
-    }
-    let total: u64 = layers.values().map(|(size, _)| size).sum();
-    let free: u64 = layers
-        .values()
-        .filter(|(_, used)| !used)
-        .map(|(size, _)| size)
-        .sum();
-    let active = list.iter().filter(|image| used(image)).count();
-    Ok(row("Images", list.len(), active, total, free))
+    let active = usage.images.iter().filter(|one| used(&one.image)).count();
+    let count = usage.images.len();
+    Ok(row(
+        "Images",
+        count,
+        active,
+        usage.total(),
+        usage.reclaimable(used),
+    ))
 }
 
 fn containers_row(host: &Host) -> Result<Value> {

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::container::parse::change;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
@@ -13,7 +12,7 @@ use crate::image::config::RunConfig;
 use crate::image::create::ImportOptions;
 use crate::image::pull::PullOptions;
 use crate::image::registry::{Credentials, RegistryOptions};
-use crate::image::{Images, Progress, Quiet, Reference};
+use crate::image::{Images, Progress, Quiet, Reference, instruction};
 use crate::store::Store;
 use crate::ui::progress::{Lines, Stream};
 use crate::ui::{Ui, stdin_is_terminal, stdout_is_terminal};
@@ -293,7 +292,7 @@ impl Import {
         }
         let mut config = RunConfig::default();
         for text in &self.change {
-            change::apply(&mut config, text)?;
+            instruction::apply(&mut config, text)?;
         }
         let platform = self.platform.as_deref().map(str::parse).transpose();
         let options = ImportOptions {

@@ -105,10 +105,28 @@ fn complete(
             },
         };
     }
+    check_network(&host_config.network_mode)?;
     Runtime::find(containers.host, &host_config.runtime)?;
     Rotation::from_options(&host_config.log_config)?;
     spec::check(&host_config)?;
     Ok((config, host_config))
+}
+
+/// Refuses the networks that do not exist, instead of starting a container that is cut off.
+fn check_network(mode: &str) -> Result<()> {
+    let hint = "give --network host or --network none".to_owned();
+    match mode {
+        "host" | "none" => Ok(()),
+        mode if mode.starts_with("container:") => Ok(()),
+        "default" | "bridge" => Err(Error::Hinted {
+            message: "network bridge is not available".to_owned(),
+            hint,
+        }),
+        name => Err(Error::Hinted {
+            message: format!("network {name} not found"),
+            hint,
+        }),
+    }
 }
 
 /// The machine's own name.

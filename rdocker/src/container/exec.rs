@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::merge;
 use super::record::Places;
-use super::spec::ALL_CAPABILITIES;
+use super::spec::available_capabilities;
 use crate::error::{Error, Result};
 
 /// What `docker exec` was asked for.
@@ -80,7 +80,7 @@ pub fn process(
     }
     if request.privileged {
         for set in ["bounding", "permitted", "effective"] {
-            base["capabilities"][set] = ALL_CAPABILITIES.into();
+            base["capabilities"][set] = available_capabilities().into();
         }
     }
     let mut env: Vec<String> = match base["env"].as_array() {

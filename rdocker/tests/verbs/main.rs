@@ -2,6 +2,8 @@
 //!
 //! Needs root, a static busybox, and an OCI runtime (keel beside the binary, or one on PATH).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod host;
 
 mod commit;

@@ -67,7 +67,9 @@ fn a_monitor_is_small() {
         .find(|line| line.starts_with("RssAnon"))
         .unwrap();
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    assert!(kib <= 2048, "{line}");
+    // An unoptimised static binary relocates far more pages, which count as its own.
+    let bound = if cfg!(debug_assertions) { 4096 } else { 2048 };
+    assert!(kib <= bound, "{line}");
 }
 
 #[test]

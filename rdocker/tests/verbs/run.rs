@@ -57,6 +57,7 @@ fn engine_errors_are_125() {
         &["run", "--no-such-flag", "busybox"],
         &["run", "-m", "1m", "busybox"],
         &["run", "--pull", "never", "absent"],
+        &["run", "busybox", "true"],
         &[
             "run",
             "--network",
@@ -193,5 +194,56 @@ fn a_name_in_use_is_a_conflict() {
     assert!(
         why.contains("Conflict. The container name \"/web\" is already in use"),
         "{why}"
+    );
+}
+
+#[test]
+fn a_network_that_is_not_there_is_refused_with_the_way_out() {
+    let host = TestHost::new();
+    for network in ["bridge", "mine"] {
+        let why = host
+            .run(&["run", "--network", network, "busybox", "true"])
+            .fails(125);
+        assert!(
+            why.contains("hint: give --network host or --network none"),
+            "{network}: {why}"
+        );
+    }
+    assert_eq!(host.run(&["ps", "-aq"]).ok(), "");
+    let names = host.run(&[
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "busybox",
+        "ls",
+        "/sys/class/net",
+    ]);
+    assert!(names.ok().lines().any(|name| name == "lo"));
+}
+
+#[test]
+fn containers_share_a_network_namespace_on_request() {
+    let host = TestHost::new();
+    host.busybox(&["-d", "--name", "one"], &["sleep", "100"])
+        .ok();
+    let pid = host.inspect("one", "{{.State.Pid}}");
+    let own = std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    let join = [
+        "run",
+        "-d",
+        "--name",
+        "two",
+        "--network",
+        "container:one",
+        "busybox",
+        "sleep",
+        "100",
+    ];
+    host.run(&join).ok();
+    let pid = host.inspect("two", "{{.State.Pid}}");
+    assert_eq!(
+        std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap(),
+        own
     );
 }

@@ -1,6 +1,5 @@
 //! Values of `docker run` flags: text to types, in Docker's grammar and with Docker's complaints.
 
-pub mod change;
 pub mod mount;
 pub mod port;
 pub mod value;

@@ -22,7 +22,7 @@ const DEFAULT: &[&str] = &[
 ];
 
 /// Every capability of Linux 6.18, in the kernel's order (capability.h).
-pub const ALL: &[&str] = &[
+const ALL: &[&str] = &[
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_DAC_READ_SEARCH",
@@ -66,6 +66,21 @@ pub const ALL: &[&str] = &[
     "CAP_CHECKPOINT_RESTORE",
 ];
 
+/// "All" capabilities: those that this process may give away itself (capabilities(7), bounding
+/// set). An engine that is confined itself cannot start anyone with more.
+pub fn available() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let mask = mask
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(u64::MAX);
+    let held = ALL
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| mask & (1 << bit) != 0);
+    held.map(|(_, name)| (*name).to_owned()).collect()
+}
+
 /// The container's capabilities by name, in a fixed order.
 ///
 /// # Errors
@@ -79,10 +94,10 @@ pub fn names(host: &HostConfig) -> Result<Vec<String>> {
     let add = normalise(host.cap_add.as_deref().unwrap_or_default(), "CapAdd")?;
     let drop = normalise(host.cap_drop.as_deref().unwrap_or_default(), "CapDrop")?;
     if host.privileged {
-        return Ok(owned(ALL));
+        return Ok(available());
     }
     let mut list = if add.iter().any(|name| name == "ALL") {
-        owned(ALL)
+        available()
     } else if drop.iter().any(|name| name == "ALL") {
         Vec::new()
     } else {

@@ -9,7 +9,7 @@ mod caps;
 mod linux;
 mod mounts;
 
-pub use caps::{ALL as ALL_CAPABILITIES, names as capabilities};
+pub use caps::{available as available_capabilities, names as capabilities};
 pub use linux::limits;
 
 use std::collections::BTreeMap;
