@@ -55,7 +55,26 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) 
             }
             other => other.map(|side| (side, false)),
         },
-        Placement::ByParent => bear(plan, fds, None).map(|side| (side, true)),
+        // In a user namespace it may not move itself: older kernels look at its own rights.
+        Placement::ByChild { cgroup, doors } if !plan.namespaces.has(USER) => {
+            let doors = doors
+                .iter()
+                .map(OwnedFd::try_clone)
+                .collect::<io::Result<_>>();
+            fds.doors = doors.map_err(|error| Error::host("dup", "a cgroup's tasks", error))?;
+            match bear(plan, fds, cgroup.as_ref().map(AsFd::as_fd)) {
+                Err(Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EOPNOTSUPP) => {
+                    fds.doors.clear();
+                    plan.waits_at_birth = true;
+                    bear(plan, fds, None).map(|side| (side, true))
+                }
+                other => other.map(|side| (side, false)),
+            }
+        }
+        Placement::ByParent | Placement::ByChild { .. } => {
+            plan.waits_at_birth = true;
+            bear(plan, fds, None).map(|side| (side, true))
+        }
         Placement::Nowhere => bear(plan, fds, None).map(|side| (side, false)),
     };
     let (side, must_be_placed) = born.map_err(|errno| Error::Setup {

@@ -149,6 +149,13 @@ impl Dir {
         openat(&self.fd, file, flags, Mode::empty()).map(File::from)
     }
 
+    /// Opens `file` for writing.
+    pub fn door(&self, file: &str) -> Result<OwnedFd> {
+        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.fd, file, flags, Mode::empty())
+            .map_err(|errno| Error::host("open", self.join(file), errno))
+    }
+
     /// The names of the cgroups directly below.
     pub fn children(&self) -> Result<Vec<String>, Errno> {
         let mut names = Vec::new();

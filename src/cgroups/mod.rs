@@ -4,8 +4,8 @@
 //! create that follows as for every later command. The caller writes the [`Saved`] first, so that
 //! `delete` finds everything after a crash at any point.
 //!
-//! `create` goes: `prepare`, `confine`, then `clone3` into the cgroup ([`Placement::AtBirth`]), or
-//! `clone3` and `place` before the new process may go on ([`Placement::ByParent`]).
+//! `create` goes: `prepare`, `confine`, then `clone3` as the [`Placement`] says, and where that wants
+//! it `place` before the new process may go on.
 
 mod dbus;
 mod devices;
@@ -164,6 +164,17 @@ pub struct Unit {
 pub enum Placement {
     /// `clone3` with `CLONE_INTO_CGROUP` and this directory (Linux 5.7): nothing left to do.
     AtBirth(OwnedFd),
+    /// `clone3` into `cgroup`, if there is one, and the new process writes `0` to each of `doors`
+    /// first of all. Or [`Driver::place`], as with `ByParent`.
+    ///
+    /// A process that moves itself needs no lock that waits for every CPU, which a parent's write
+    /// of its pid does (5 ms and more on a busy host).
+    ByChild {
+        /// The v2 tree of a hybrid host.
+        cgroup: Option<OwnedFd>,
+        /// The `tasks` files of v1.
+        doors: Vec<OwnedFd>,
+    },
     /// The parent calls [`Driver::place`] while the new process waits.
     ByParent,
     /// There is no cgroup to be placed in: disabled, or rootless without permission.

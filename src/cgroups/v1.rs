@@ -82,11 +82,9 @@ impl Driver for V1 {
         } else {
             self.make_what_is_allowed()?;
         }
-        Ok(if self.trees.is_empty() {
-            Placement::Nowhere
-        } else {
-            Placement::ByParent
-        })
+        let leaf = |tree: &Tree| Ok((tree.leaf()?.again()?, tree.is_v2()));
+        let leaves: Vec<(Dir, bool)> = self.trees.iter().map(leaf).collect::<Result<_>>()?;
+        self.placement(&leaves)
     }
 
     fn join(&mut self, _: i32, below: &Below) -> Result<Placement> {
@@ -101,17 +99,14 @@ impl Driver for V1 {
             let Some(leaf) = tree.find()? else { continue };
             let mut names = tree.hierarchy.controllers.iter();
             let path = names.find_map(|name| below.get(name)).or(below.get(""));
-            targets.push(match path.map_or("", |path| path.trim_matches('/')) {
+            let target = match path.map_or("", |path| path.trim_matches('/')) {
                 "" => leaf.again()?,
                 path => super::open_below(leaf, path)?,
-            });
+            };
+            targets.push((target, tree.is_v2()));
         }
-        let placement = if targets.is_empty() {
-            Placement::Nowhere
-        } else {
-            Placement::ByParent
-        };
-        self.targets = targets;
+        let placement = self.placement(&targets)?;
+        self.targets = targets.into_iter().map(|(target, _)| target).collect();
         Ok(placement)
     }
 
@@ -285,6 +280,24 @@ impl Driver for V1 {
 }
 
 impl V1 {
+    /// How a process gets into these cgroups, each with whether it is the v2 tree's.
+    fn placement(&self, cgroups: &[(Dir, bool)]) -> Result<Placement> {
+        if cgroups.is_empty() {
+            return Ok(Placement::Nowhere);
+        }
+        if self.saved.rootless {
+            return Ok(Placement::ByParent);
+        }
+        let (mut cgroup, mut doors) = (None, Vec::new());
+        for (dir, is_v2) in cgroups {
+            match is_v2 {
+                true => cgroup = Some(dir.fd()?),
+                false => doors.push(dir.door("tasks")?),
+            }
+        }
+        Ok(Placement::ByChild { cgroup, doors })
+    }
+
     /// Limits of a controller that is not mounted on v1: on a hybrid host the v2 tree may have it.
     fn limit_unified(&self, resources: &LinuxResources, group: &[Write<'_>]) -> Result<()> {
         let controller = group[0].controller;

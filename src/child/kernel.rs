@@ -13,9 +13,14 @@ use crate::plan::{Plan, Step};
 use crate::sys::fd::Close;
 use crate::sys::{Errno, clone, fd, mount, net, path, proc};
 
-/// Ties this process to its parent until the container is created, and waits to be released.
-pub fn leave_the_parent(plan: &Plan, report: &Report) -> Result<(), Fault> {
+/// Ties this process to its parent until the container is created, enters the cgroups that it was
+/// not born in, and waits to be released.
+pub fn leave_the_parent(plan: &Plan, fds: &Fds, report: &Report) -> Result<(), Fault> {
     proc::set_parent_death_signal(libc::SIGKILL).at(Step::Born, 0)?;
+    for (index, door) in fds.doors.iter().enumerate() {
+        // "0" is the writer itself: cgroup-v1/cgroups.rst, "Attaching processes".
+        nix::unistd::write(door, b"0").at(Step::EnterCgroup, index)?;
+    }
     proc::reset_signals().at(Step::Born, 0)?;
     if plan.waits_at_birth {
         report.wait_for_go(Step::Born)?;

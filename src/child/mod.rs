@@ -45,7 +45,7 @@ pub fn join(plan: &mut Plan, fds: &mut Fds, report: OwnedFd) -> ! {
 
 /// The order of exec. It succeeds by not coming back.
 fn join_container(plan: &mut Plan, fds: &mut Fds, report: &Report) -> Result<Fault, Fault> {
-    kernel::leave_the_parent(plan, report)?;
+    kernel::leave_the_parent(plan, fds, report)?;
     // Before the container's procfs is the one that is visible.
     kernel::labels(plan)?;
     kernel::enter_container(fds)?;
@@ -63,7 +63,7 @@ fn join_container(plan: &mut Plan, fds: &mut Fds, report: &Report) -> Result<Fau
 
 /// The order of container init. It succeeds by not coming back.
 fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Result<Fault, Fault> {
-    kernel::leave_the_parent(plan, report)?;
+    kernel::leave_the_parent(plan, fds, report)?;
     kernel::enter_namespaces(plan, fds)?;
     kernel::start_session(plan)?;
 

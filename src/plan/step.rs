@@ -32,6 +32,7 @@ pub enum Kind {
 )]
 pub enum Step {
     Born = 1,
+    EnterCgroup,
     Join,
     BecomeRoot,
     Unshare,
@@ -96,6 +97,7 @@ const STEPS: &[Step] = {
     use Step::*;
     &[
         Born,
+        EnterCgroup,
         Join,
         BecomeRoot,
         Unshare,
@@ -272,6 +274,7 @@ impl Plan {
         };
         match step {
             Step::Born => "start the container's process".into(),
+            Step::EnterCgroup => format!("enter the cgroup of hierarchy {index}"),
             Step::Join => {
                 let join = self.namespaces.joins.get(index);
                 let (kind, path) = join.map_or(("", String::new()), |join| {
