@@ -123,6 +123,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         Some(_) => {
             let (ours, theirs) = handover::console(args.console_socket.as_deref())?;
             fds.console = Some(theirs);
+            fds.relayed = ours.is_some();
             ours
         }
     };

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::error::{Error, Result};
 use crate::notify::Notify;
@@ -147,6 +147,8 @@ impl<'a> Relay<'a> {
         if let Some(settings) = &saved {
             let mut raw = settings.clone();
             cfmakeraw(&mut raw);
+            // The container's lines end in a bare newline; this terminal makes its own line end of it.
+            raw.output_flags.insert(OutputFlags::OPOST);
             tcsetattr(&stdin, SetArg::TCSANOW, &raw)
                 .map_err(|errno| Error::host("set up", "the caller's terminal", errno))?;
         }

@@ -205,7 +205,8 @@ fn bounded(command: &mut Command, log: &Path) -> Result<Ended, String> {
     let fail = |e: io::Error| format!("cannot run {}: {e}", command_name(log));
     let file = File::create(log).map_err(fail)?;
     let mut child = command
-        .stdin(Stdio::null())
+        // A pipe that stays open: at the end of its input script(1) writes to the terminal.
+        .stdin(Stdio::piped())
         .stderr(file.try_clone().map_err(fail)?)
         .stdout(file)
         .process_group(0)

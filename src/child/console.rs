@@ -63,6 +63,10 @@ fn hand_out(fds: &Fds, master: OwnedFd, slave: OwnedFd) -> Result<(), Fault> {
     let mut name = Text::new();
     let name = name.set(&[b"/dev/pts/", path::decimal(&mut digits, number.into())]);
     let name = name.at(Step::Console, 0)?;
+    if fds.relayed {
+        // As runc: programs that read the output of `run` are used to it.
+        at(tty::keep_newlines(slave.as_fd()))?;
+    }
     if let Some(socket) = &fds.console {
         at(fd::send_fd(socket.as_fd(), name.to_bytes(), master.as_fd()))?;
     }

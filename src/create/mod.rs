@@ -272,6 +272,7 @@ fn open_channels(plan: &Plan, args: &Args, fds: &mut Fds) -> Result<Option<Owned
     }
     let (ours, theirs) = handover::console(args.console_socket.as_deref())?;
     fds.console = Some(theirs);
+    fds.relayed = ours.is_some();
     Ok(ours)
 }
 

@@ -33,6 +33,8 @@ pub struct Fds {
     pub late: Vec<Option<OwnedFd>>,
     /// The socket over which the terminal's master is sent.
     pub console: Option<OwnedFd>,
+    /// Keel itself relays the terminal, and wants its lines to end in a bare newline.
+    pub relayed: bool,
     /// The listening socket at which a created container waits for `start`.
     pub gate: Option<OwnedFd>,
     /// Where the output of createContainer hooks goes, for the error message.

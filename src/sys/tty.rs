@@ -44,6 +44,14 @@ pub fn make_controlling(tty: BorrowedFd<'_>) -> Result<()> {
     check(unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSCTTY, 0) }.into()).map(drop)
 }
 
+/// Leaves newlines as they are, without a carriage return before them. Man page: termios(3), `ONLCR`.
+pub fn keep_newlines(tty: BorrowedFd<'_>) -> Result<()> {
+    use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
+    let mut settings = tcgetattr(tty)?;
+    settings.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(tty, SetArg::TCSANOW, &settings)
+}
+
 /// Sets the window size.
 pub fn set_size(tty: BorrowedFd<'_>, size: Size) -> Result<()> {
     let size = libc::winsize {
