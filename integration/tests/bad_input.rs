@@ -232,7 +232,7 @@ fn a_config_json_that_is_no_spec_is_refused() {
                 with_member(
                     path,
                     &[
-                        b"\"x\": ".as_slice(),
+                        b"\"hostname\": ".as_slice(),
                         &b"[".repeat(100_000),
                         &b"]".repeat(100_000),
                     ]
@@ -247,7 +247,7 @@ fn a_config_json_that_is_no_spec_is_refused() {
                 with_member(
                     path,
                     &[
-                        b"\"x\": ".as_slice(),
+                        b"\"hostname\": ".as_slice(),
                         &b"{\"a\":".repeat(100_000),
                         b"1",
                         &b"}".repeat(100_000),
@@ -317,7 +317,7 @@ fn a_config_json_that_is_no_spec_is_refused() {
     report.end(20);
 }
 
-/// name, exit code, arguments (BUNDLE, DIR and ID are replaced), words
+/// name, exit code, arguments (@BUNDLE, @DIR and @ID are replaced), words
 type LineCase = (
     &'static str,
     i32,
@@ -336,13 +336,13 @@ const LINES: &[LineCase] = &[
     (
         "create without id",
         1,
-        &["create", "--bundle", "BUNDLE"],
+        &["create", "--bundle", "@BUNDLE"],
         &["\"create\" requires exactly 1 argument"],
     ),
     (
         "create with two ids",
         1,
-        &["create", "--bundle", "BUNDLE", "ID", "other"],
+        &["create", "--bundle", "@BUNDLE", "@ID", "other"],
         &["\"create\" requires exactly 1 argument"],
     ),
     (
@@ -378,8 +378,8 @@ const LINES: &[LineCase] = &[
     (
         "kill with three words",
         1,
-        &["kill", "ID", "TERM", "x"],
-        &["\"kill\" requires a maximum of 2 arguments"],
+        &["kill", "@ID", "TERM", "x"],
+        &["\"kill\" requires a maximum of 2 argument"],
     ),
     (
         "delete without id",
@@ -396,7 +396,7 @@ const LINES: &[LineCase] = &[
     (
         "list with an id",
         1,
-        &["list", "ID"],
+        &["list", "@ID"],
         &["\"list\" requires exactly 0 argument"],
     ),
     (
@@ -408,10 +408,10 @@ const LINES: &[LineCase] = &[
     (
         "unknown flag of create",
         1,
-        &["create", "--nonsense", "ID"],
+        &["create", "--nonsense", "@ID"],
         &["nonsense"],
     ),
-    ("unknown short flag", 1, &["create", "-Z", "ID"], &["Z"]),
+    ("unknown short flag", 1, &["create", "-Z", "@ID"], &["Z"]),
     (
         "unknown global flag",
         1,
@@ -421,13 +421,13 @@ const LINES: &[LineCase] = &[
     (
         "flag without its value",
         1,
-        &["create", "ID", "--bundle"],
+        &["create", "@ID", "--bundle"],
         &["bundle"],
     ),
     (
         "flag with a value too many",
         1,
-        &["create", "--no-pivot=maybe", "ID"],
+        &["create", "--no-pivot=maybe", "@ID"],
         &["no-pivot"],
     ),
     (
@@ -436,77 +436,77 @@ const LINES: &[LineCase] = &[
         &[
             "create",
             "--bundle",
-            "BUNDLE",
+            "@BUNDLE",
             "--preserve-fds",
             "abc",
-            "ID",
+            "@ID",
         ],
         &["preserve-fds"],
     ),
     (
         "preserve-fds below zero",
         1,
-        &["create", "--bundle", "BUNDLE", "--preserve-fds=-1", "ID"],
+        &["create", "--bundle", "@BUNDLE", "--preserve-fds=-1", "@ID"],
         &["preserve-fds"],
     ),
     (
         "bundle that is missing",
         1,
-        &["create", "--bundle", "DIR/missing", "ID"],
-        &["DIR/missing"],
+        &["create", "--bundle", "@DIR/missing", "@ID"],
+        &["@DIR/missing"],
     ),
     (
         "bundle that is a file",
         1,
-        &["create", "--bundle", "BUNDLE/config.json", "ID"],
-        &["BUNDLE/config.json"],
+        &["create", "--bundle", "@BUNDLE/config.json", "@ID"],
+        &["@BUNDLE/config.json"],
     ),
     (
         "bundle without a config.json",
         1,
-        &["create", "--bundle", "BUNDLE/rootfs", "ID"],
+        &["create", "--bundle", "@BUNDLE/rootfs", "@ID"],
         &["JSON specification file config.json not found"],
     ),
     (
         "id empty",
         1,
-        &["create", "--bundle", "BUNDLE", ""],
+        &["create", "--bundle", "@BUNDLE", ""],
         &["container id cannot be empty"],
     ),
     (
         "id with a slash",
         1,
-        &["create", "--bundle", "BUNDLE", "a/b"],
+        &["create", "--bundle", "@BUNDLE", "a/b"],
         &["invalid container ID format"],
     ),
     (
         "id dot",
         1,
-        &["create", "--bundle", "BUNDLE", "."],
+        &["create", "--bundle", "@BUNDLE", "."],
         &["invalid container ID format"],
     ),
     (
         "id two dots",
         1,
-        &["create", "--bundle", "BUNDLE", ".."],
+        &["create", "--bundle", "@BUNDLE", ".."],
         &["invalid container ID format"],
     ),
     (
         "id with a blank",
         1,
-        &["create", "--bundle", "BUNDLE", "a b"],
+        &["create", "--bundle", "@BUNDLE", "a b"],
         &["invalid container ID format"],
     ),
     (
         "id with a newline",
         1,
-        &["create", "--bundle", "BUNDLE", "a\nb"],
+        &["create", "--bundle", "@BUNDLE", "a\nb"],
         &["invalid container ID format"],
     ),
     (
         "id not ASCII",
         1,
-        &["create", "--bundle", "BUNDLE", "ü"],
+        &["create", "--bundle", "@BUNDLE", "ü"],
         &["invalid container ID format"],
     ),
     (
@@ -530,61 +530,61 @@ const LINES: &[LineCase] = &[
     (
         "state of nobody",
         1,
-        &["state", "ID"],
+        &["state", "@ID"],
         &["container does not exist"],
     ),
     (
         "start of nobody",
         1,
-        &["start", "ID"],
+        &["start", "@ID"],
         &["container does not exist"],
     ),
     (
         "kill of nobody",
         1,
-        &["kill", "ID"],
+        &["kill", "@ID"],
         &["container does not exist"],
     ),
     (
         "delete of nobody",
         1,
-        &["delete", "ID"],
+        &["delete", "@ID"],
         &["container does not exist"],
     ),
     (
         "exec in nobody",
         255,
-        &["exec", "ID", "true"],
+        &["exec", "@ID", "true"],
         &["container does not exist"],
     ),
     (
         "pause of nobody",
         1,
-        &["pause", "ID"],
+        &["pause", "@ID"],
         &["container does not exist"],
     ),
     (
         "resume of nobody",
         1,
-        &["resume", "ID"],
+        &["resume", "@ID"],
         &["container does not exist"],
     ),
     (
         "ps of nobody",
         1,
-        &["ps", "ID"],
+        &["ps", "@ID"],
         &["container does not exist"],
     ),
     (
         "events of nobody",
         1,
-        &["events", "--stats", "ID"],
+        &["events", "--stats", "@ID"],
         &["container does not exist"],
     ),
     (
         "update of nobody",
         1,
-        &["update", "--memory", "1G", "ID"],
+        &["update", "--memory", "1G", "@ID"],
         &["container does not exist"],
     ),
     (
@@ -593,24 +593,24 @@ const LINES: &[LineCase] = &[
         &[
             "create",
             "--bundle",
-            "BUNDLE",
+            "@BUNDLE",
             "--pid-file",
-            "DIR/no/pid",
-            "ID",
+            "@DIR/no/pid",
+            "@ID",
         ],
-        &["DIR/no/"],
+        &["@DIR/no/"],
     ),
     (
         "log in a missing directory",
         1,
-        &["--log", "DIR/no/log", "list"],
-        &["DIR/no/log"],
+        &["--log", "@DIR/no/log", "list"],
+        &["@DIR/no/log"],
     ),
     (
         "log that is a directory",
         1,
-        &["--log", "DIR", "list"],
-        &["DIR"],
+        &["--log", "@DIR", "list"],
+        &["@DIR"],
     ),
     (
         "log format unknown",
@@ -630,10 +630,10 @@ const LINES: &[LineCase] = &[
         &[
             "create",
             "--bundle",
-            "BUNDLE",
+            "@BUNDLE",
             "--console-socket",
-            "DIR/s",
-            "ID",
+            "@DIR/s",
+            "@ID",
         ],
         &["cannot use console socket if runc will not detach or allocate tty"],
     ),
@@ -643,36 +643,36 @@ const LINES: &[LineCase] = &[
         &[
             "create",
             "--bundle",
-            "BUNDLE",
+            "@BUNDLE",
             "--pidfd-socket",
-            "DIR/s",
-            "ID",
+            "@DIR/s",
+            "@ID",
         ],
-        &["DIR/s"],
+        &["@DIR/s"],
     ),
     (
         "root that is a file",
         1,
         &[
             "--root",
-            "BUNDLE/config.json",
+            "@BUNDLE/config.json",
             "create",
             "--bundle",
-            "BUNDLE",
-            "ID",
+            "@BUNDLE",
+            "@ID",
         ],
-        &["BUNDLE/config.json"],
+        &["@BUNDLE/config.json"],
     ),
     (
         "spec into a missing directory",
         1,
-        &["spec", "--bundle", "DIR/missing"],
-        &["DIR/missing"],
+        &["spec", "--bundle", "@DIR/missing"],
+        &["@DIR/missing"],
     ),
     (
         "spec over a config.json",
         1,
-        &["spec", "--bundle", "BUNDLE"],
+        &["spec", "--bundle", "@BUNDLE"],
         &["File config.json exists. Remove it first"],
     ),
 ];
@@ -700,9 +700,9 @@ fn a_broken_command_line_is_refused() {
         let path = bundle.save().to_str().expect("UTF-8");
         let dir = runtime.dir().to_str().expect("UTF-8");
         let fill = |word: &&str| {
-            word.replace("BUNDLE", path)
-                .replace("DIR", dir)
-                .replace("ID", bundle.id())
+            word.replace("@BUNDLE", path)
+                .replace("@DIR", dir)
+                .replace("@ID", bundle.id())
         };
         let line: Vec<String> = words.iter().map(fill).collect();
         let says: Vec<String> = says.iter().map(fill).collect();

@@ -255,7 +255,7 @@ fn newer() -> Vec<Row> {
             "net device not there",
             "/linux/netDevices",
             json!({ "nosuch0": {} }),
-            &["nosuch0"],
+            &[],
         ),
         Row::set(
             "net device name too long",
