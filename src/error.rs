@@ -86,6 +86,9 @@ impl Error {
     }
 
     /// The one line a user reads: this error and its sources, joined by `": "`, without line breaks.
+    ///
+    /// A line of more than [`LONGEST`] bytes loses its middle: a path of a megabyte in config.json is
+    /// quoted by many messages, and what matters stands at the ends.
     pub fn line(&self) -> String {
         let mut line = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -94,8 +97,21 @@ impl Error {
             line.push_str(&errno_text(error));
             cause = error.source();
         }
-        line.replace(['\n', '\r'], " ")
+        without_middle(line.replace(['\n', '\r'], " "))
     }
+}
+
+/// The longest line of an error, in bytes. conmon reads at most 8 KiB of a runtime's stderr.
+const LONGEST: usize = 3072;
+
+fn without_middle(line: String) -> String {
+    if line.len() <= LONGEST {
+        return line;
+    }
+    let boundary = |at: usize| (at..line.len()).find(|at| line.is_char_boundary(*at));
+    let head = boundary(LONGEST * 2 / 3).unwrap_or(0);
+    let tail = boundary(line.len() - LONGEST / 3).unwrap_or(line.len());
+    format!("{} [...] {}", &line[..head], &line[tail..])
 }
 
 /// The error's text; for an errno the C library's words alone, in lower case as callers match them
@@ -130,5 +146,14 @@ mod tests {
     #[test]
     fn a_line_is_one_line() {
         assert_eq!(Error::Failed("a\nb\rc".into()).line(), "a b c");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_keeps_both_ends() {
+        let name = format!("begin{}end", "ä".repeat(LONGEST));
+        let line = Error::host("open", name, io::Error::from_raw_os_error(libc::EACCES)).line();
+        assert!(line.len() < LONGEST + 20, "{} bytes", line.len());
+        assert!(line.starts_with("open beginä"), "{line}");
+        assert!(line.ends_with("äend: permission denied"), "{line}");
     }
 }
