@@ -259,7 +259,9 @@ fn warnings(view: &View<'_>) -> Vec<Warning> {
         warn(".ociVersion".into(), "is missing; assuming 1.3.0");
     }
     for (index, mount) in view.spec.mounts().iter().flatten().enumerate() {
-        if !mount.destination().is_absolute() {
+        let relative = !mount.destination().is_absolute();
+        // An empty one is an error of the plan.
+        if relative && !mount.destination().as_os_str().is_empty() {
             warn(
                 format!(".mounts[{index}].destination"),
                 "a relative path is deprecated; taking it as relative to /",

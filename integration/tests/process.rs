@@ -206,6 +206,7 @@ fn the_scheduler_is_set() {
     if runtime.differs("1.1.5 has no scheduler") {
         return;
     }
+    let grouped = fs::exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").expect("readable");
     // The numbers are those of sched(7).
     let table = [
         (json!({ "policy": "SCHED_OTHER", "nice": 7 }), 0, 7, 0),
@@ -225,6 +226,11 @@ fn the_scheduler_is_set() {
         bundle
             .sleeper()
             .set("/process/scheduler", scheduler.clone());
+        if grouped && priority > 0 {
+            // A cgroup has no real time of its own unless it is given some.
+            let cpu = json!({ "realtimeRuntime": 1000, "realtimePeriod": 1_000_000 });
+            bundle.set("/linux/resources/cpu", cpu);
+        }
         let container = runtime.start(&bundle);
         let have = sys::scheduler(container.pid()).expect("it is alive");
         assert_eq!(have.sched_policy, policy, "{scheduler}");
