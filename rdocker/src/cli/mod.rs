@@ -3,6 +3,7 @@
 mod args;
 mod attach;
 mod commit;
+mod cp;
 mod create;
 mod each;
 mod events;
@@ -129,6 +130,8 @@ enum ContainerVerb {
     Attach(attach::Attach),
     /// Create a new image from a container's changes
     Commit(commit::Commit),
+    /// Copy files/folders between a container and the local filesystem
+    Cp(cp::Cp),
     /// Create a new container
     Create(Box<create::Create>),
     /// Inspect changes to files or directories on a container's filesystem
@@ -296,6 +299,7 @@ impl ContainerVerb {
         match self {
             Self::Attach(verb) => verb.run(host, ui),
             Self::Commit(verb) => verb.run(host, ui),
+            Self::Cp(verb) => verb.run(host, ui),
             Self::Create(verb) => verb.run(host, ui),
             Self::Diff(verb) => verb.run(host, ui),
             Self::Exec(verb) => verb.run(host, ui),

@@ -7,6 +7,7 @@
 mod host;
 
 mod commit;
+mod cp;
 mod create;
 mod events;
 mod exec;
