@@ -95,7 +95,8 @@ impl Assembler {
             Jump::Ge => BPF_JGE,
             Jump::Gt => BPF_JGT,
         };
-        let (jt, jf) = (self.distance(yes) as u8, self.distance(no) as u8);
+        let skip = |place| u8::try_from(self.distance(place)).expect("near brought it in reach");
+        let (jt, jf) = (skip(yes), skip(no));
         let place = self.push((BPF_JMP | test | BPF_K) as u16, k);
         let insn = &mut self.reversed[place.0];
         (insn.jt, insn.jf) = (jt, jf);

@@ -2,6 +2,7 @@
 
 mod answers;
 mod docker;
+mod jumps;
 mod kernel;
 mod numbers;
 mod oracles;
