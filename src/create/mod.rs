@@ -105,6 +105,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
 pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created> {
     context.store.check_free(&args.id)?;
     let (bundle, cgroup, mut plan) = decide(args, context, mode)?;
+    let from = bundle.path.display();
+    let mounts = plan.mounts.len();
+    let planned = || format!("creating {} from {from} with {mounts} mounts", args.id);
+    context.log.debug(planned);
 
     let mut rollback = Rollback::default();
     let directory = context.store.reserve(&args.id)?;
@@ -140,6 +144,10 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     if process.must_be_placed {
         driver.place(process.pid)?;
     }
+    let pid = process.pid;
+    context
+        .log
+        .debug(|| format!("process {pid} is cloned and placed"));
     let up = release(&process, &plan, &bundle, &container, context.host.is_root())
         .and_then(|()| process.wait_for(&plan, Step::Created))
         .map_err(|error| with_output(error, &fds));
