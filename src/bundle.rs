@@ -146,6 +146,27 @@ pub fn parse_process(bytes: &[u8], file_name: &str) -> Result<(Process, Vec<Stri
     parse(bytes, file_name, &Lenient::Process)
 }
 
+/// Reads JSON that a caller hands over for this one call: also from a FIFO (`<(…)` of a shell), at
+/// most [`MAX_CONFIG`] bytes.
+///
+/// # Errors
+/// [`Error::Host`] if it cannot be read; [`Error::Spec`] if it is longer.
+pub fn read_json_stream(path: &Path, name: &str) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_CONFIG + 1).read_to_end(&mut bytes))
+        .map_err(|error| Error::host("read", path.display(), error))?;
+    if bytes.len() as u64 > MAX_CONFIG {
+        return Err(Error::Spec {
+            file: name.to_owned(),
+            at: ".".into(),
+            why: format!("the file is longer than {MAX_CONFIG} bytes"),
+        });
+    }
+    Ok(bytes)
+}
+
 /// Reads a JSON file that a caller named: regular, at most [`MAX_CONFIG`] bytes.
 ///
 /// # Errors

@@ -49,6 +49,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
             return Err(Error::WrongStatus(why));
         }
     }
+    context
+        .log
+        .debug(|| format!("deleting container {}", args.id));
     remove(container, context)
 }
 

@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Capabilities, Capability, Process, Spec};
 
-use crate::bundle::{parse_process, read_json_file};
+use crate::bundle::{parse_process, read_json_stream};
 use crate::cgroups::{self, Placement};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::foreground;
 use crate::handover;
 use crate::plan::fds::Fds;
+use crate::plan::settings::bit_mask;
 use crate::plan::{Facts, Plan, Step, namespaces};
 use crate::spawn::{self, Role};
 use crate::state::{Container, Status};
+use crate::sys::proc;
 use crate::users;
 use crate::validate::validate_process;
 
@@ -108,11 +110,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         cgroup: matches!(placement, Placement::ByParent).then_some(cgroup),
         ..Facts::of(Path::new(&container.record.bundle))
     };
-    let profile = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.seccomp().as_ref());
-    let mut plan = Plan::for_exec(&args.id, &process, profile, &facts)?;
+    let mut plan = Plan::for_exec(&args.id, &process, &spec, &facts)?;
     let kinds = namespaces_to_enter(pid)?;
     let mut fds = Fds {
         init: Some((init, kinds)),
@@ -133,10 +131,16 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         Some(foreground::prepare(true)?)
     };
 
+    let affinity = affinity(&process)?;
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
     drop(fds);
+    set_affinity(&process, affinity.0.as_deref())?;
     if process.must_be_placed {
         driver.place(process.pid)?;
+    }
+    match &affinity.1 {
+        None => process.reset_cpu_affinity(),
+        last => set_affinity(&process, last.as_deref())?,
     }
     process.set_oom_score(&plan)?;
     process.raise_rlimits(&plan)?;
@@ -207,7 +211,7 @@ fn process(
     let mut process = match &args.process {
         Some(file) => {
             let name = file.display().to_string();
-            let bytes = read_json_file(file, &name)?;
+            let bytes = read_json_stream(file, &name)?;
             let (process, warnings) = parse_process(&bytes, &name)?;
             warnings
                 .iter()
@@ -236,7 +240,6 @@ fn apply_flags(args: &Args, process: &mut Process, init: BorrowedFd<'_>) -> Resu
     let command: Result<Vec<String>> = args.command.iter().map(utf8).collect();
     process.set_args(Some(command?));
     process.set_terminal(Some(args.tty));
-    process.set_exec_cpu_affinity(None);
     if let Some(cwd) = &args.cwd {
         process.set_cwd(cwd.into());
     }
@@ -340,9 +343,38 @@ fn inherit(process: &mut Process, own: &Process) {
     if process.io_priority().is_none() {
         process.set_io_priority(*own.io_priority());
     }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
+    }
     if process.oom_score_adj().is_none() {
         process.set_oom_score_adj(own.oom_score_adj());
     }
+}
+
+/// Processors, one bit each.
+type CpuMask = Vec<u64>;
+
+/// `execCPUAffinity`: the processors before and after the process is in the container's cgroup.
+fn affinity(process: &Process) -> Result<(Option<CpuMask>, Option<CpuMask>)> {
+    let Some(affinity) = process.exec_cpu_affinity() else {
+        return Ok((None, None));
+    };
+    let at = ".process.execCPUAffinity";
+    let read = |list: &Option<String>, name: &str| {
+        let list = list.as_deref().filter(|list| !list.is_empty());
+        list.map(|list| bit_mask(list, &format!("{at}.{name}")))
+            .transpose()
+    };
+    let first = read(affinity.initial(), "initial")?;
+    Ok((first, read(affinity.cpu_affinity_final(), "final")?))
+}
+
+fn set_affinity(process: &spawn::Spawned, mask: Option<&[u64]>) -> Result<()> {
+    let Some(mask) = mask else {
+        return Ok(());
+    };
+    proc::set_cpu_affinity(process.pid, mask)
+        .map_err(|errno| Error::host("set", "the CPU affinity .process.execCPUAffinity", errno))
 }
 
 fn check_terminal(process: &Process, args: &Args) -> Result<()> {

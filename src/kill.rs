@@ -33,6 +33,9 @@ pub struct Args {
 pub fn run(args: &Args, context: &mut Context) -> Result<()> {
     let signal = signal(&args.signal)?;
     let container = context.store.load(&args.id)?;
+    context
+        .log
+        .debug(|| format!("sending signal {signal} to container {}", args.id));
     let sent = send(&container, signal, args.all);
     match sent {
         Err(Error::NotRunning) if args.all => Ok(()),

@@ -172,6 +172,9 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
         handover::write_pid_file(file, process.pid)?;
     }
     rollback.commit();
+    context
+        .log
+        .debug(|| format!("created container {} with process {}", args.id, process.pid));
     Ok(Created {
         container,
         process,
@@ -210,6 +213,13 @@ fn decide(
         environment: &hooks::environment(),
     };
     let plan = Plan::for_create(&bundle.spec, &facts)?;
+    context.log.debug(|| {
+        let (mounts, devices) = (plan.mounts.len(), plan.devices.len());
+        format!(
+            "planned container {}: {mounts} mounts, {devices} devices",
+            args.id
+        )
+    });
     Ok((bundle, cgroup, plan))
 }
 
@@ -221,6 +231,7 @@ fn release(
     container: &Container,
     privileged: bool,
 ) -> Result<()> {
+    process.reset_cpu_affinity();
     process.map_ids(plan, privileged)?;
     process.set_oom_score(plan)?;
     process.raise_rlimits(plan)?;

@@ -67,8 +67,11 @@ impl Plan {
                     idmap,
                 } => {
                     let at = || format!("mount source {} (.mounts, entry {index})", shown(source));
-                    let copy = copy_of(source, *reach)
-                        .map_err(|errno| Error::host("open", at(), errno))?;
+                    let copy = match copy_of(source, *reach) {
+                        // An earlier mount may bring it: the child looks when its turn has come.
+                        Err(Errno::ENOENT) if self.is_in_rootfs(source) => None,
+                        other => other.map_err(|errno| Error::host("open", at(), errno))?,
+                    };
                     if let Some(idmap) = idmap {
                         apply_idmap(copy.as_ref(), idmap, &at())?;
                     }
@@ -88,6 +91,11 @@ impl Plan {
             });
         }
         Ok(fds)
+    }
+
+    fn is_in_rootfs(&self, path: &CStr) -> bool {
+        let below = path.to_bytes().strip_prefix(self.rootfs.as_bytes());
+        below.is_some_and(|rest| rest.first() == Some(&b'/'))
     }
 
     fn open_rootfs(&self) -> Result<Option<OwnedFd>> {

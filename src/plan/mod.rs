@@ -225,9 +225,12 @@ impl Plan {
     pub fn for_exec(
         id: &str,
         process: &oci::Process,
-        seccomp: Option<&oci::LinuxSeccomp>,
+        spec: &oci::Spec,
         facts: &Facts<'_>,
     ) -> Result<Self> {
+        let linux = spec.linux().as_ref();
+        let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+        let personality = linux.and_then(settings::personality);
         let placed_by_parent = facts.cgroup.is_some();
         Ok(Self {
             id: id.to_owned(),
@@ -242,7 +245,10 @@ impl Plan {
             dev_links: false,
             readonly_paths: Vec::new(),
             masked_paths: Vec::new(),
-            settings: Settings::default(),
+            settings: Settings {
+                personality,
+                ..Settings::default()
+            },
             process: Process::read(process, facts.listen_fds)?,
             seccomp: seccomp.map(seccomp::compile).transpose()?,
             keyring: keyring(facts)?,

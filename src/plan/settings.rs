@@ -43,12 +43,7 @@ impl Settings {
             hostname: name(spec.hostname(), ".hostname")?.filter(|name| !name.is_empty()),
             domainname: name(spec.domainname(), ".domainname")?.filter(|name| !name.is_empty()),
             sysctl,
-            personality: linux.personality().as_ref().map(|personality| {
-                match personality.domain() {
-                    oci::LinuxPersonalityDomain::PerLinux => 0,
-                    oci::LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
-                }
-            }),
+            personality: personality(linux),
             memory_policy: linux
                 .memory_policy()
                 .as_ref()
@@ -56,6 +51,15 @@ impl Settings {
                 .transpose()?,
         })
     }
+}
+
+/// `linux.personality` as personality(2) takes it.
+pub fn personality(linux: &oci::Linux) -> Option<u32> {
+    let personality = linux.personality().as_ref()?;
+    Some(match personality.domain() {
+        oci::LinuxPersonalityDomain::PerLinux => 0,
+        oci::LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+    })
 }
 
 /// The file of a sysctl below `/proc/sys`.
@@ -100,7 +104,7 @@ fn memory_policy(policy: &oci::LinuxMemoryPolicy) -> Result<(u32, Vec<u64>)> {
         .flatten()
         .fold(0, |bits, flag| bits | bit(flag));
     let at = ".linux.memoryPolicy.nodes";
-    let nodes = node_mask(policy.nodes().as_deref().unwrap_or_default(), at)?;
+    let nodes = bit_mask(policy.nodes().as_deref().unwrap_or_default(), at)?;
     let wants_none = matches!(policy.mode(), M::MpolDefault | M::MpolLocal);
     let wants_some = !wants_none && !matches!(policy.mode(), M::MpolPreferred);
     match nodes.is_empty() {
@@ -111,14 +115,17 @@ fn memory_policy(policy: &oci::LinuxMemoryPolicy) -> Result<(u32, Vec<u64>)> {
 }
 
 /// A list such as `0-3,7` as a bit mask in words of 64. Man page: cpuset(7), "List format".
-fn node_mask(list: &str, at: &str) -> Result<Vec<u64>> {
-    /// The kernel's `MAX_NUMNODES`.
-    const MAX: u32 = 1024;
+///
+/// # Errors
+/// [`Error::Spec`] at `at` for what is no list, and for numbers that no kernel has.
+pub fn bit_mask(list: &str, at: &str) -> Result<Vec<u64>> {
+    /// The kernel's `MAX_NUMNODES`; processors are at most 8192 (`NR_CPUS`).
+    const MAX: u32 = 8192;
     let mut mask = Vec::new();
     let wrong = |part: &str| {
         Error::spec(
             at,
-            format!("{part:?} is not a node or a range of nodes below {MAX}"),
+            format!("{part:?} is not a number or a range of numbers below {MAX}"),
         )
     };
     for part in list
@@ -169,11 +176,11 @@ mod tests {
 
     #[test]
     fn node_lists_become_masks() {
-        assert_eq!(node_mask("0-2,5", ".n").unwrap(), [0b10_0111]);
-        assert_eq!(node_mask("64", ".n").unwrap(), [0, 1]);
-        assert_eq!(node_mask("", ".n").unwrap(), [0u64; 0]);
-        for wrong in ["a", "3-1", "1024", "-1", "1-"] {
-            assert!(node_mask(wrong, ".n").is_err(), "{wrong}");
+        assert_eq!(bit_mask("0-2,5", ".n").unwrap(), [0b10_0111]);
+        assert_eq!(bit_mask("64", ".n").unwrap(), [0, 1]);
+        assert_eq!(bit_mask("", ".n").unwrap(), [0u64; 0]);
+        for wrong in ["a", "3-1", "8192", "-1", "1-"] {
+            assert!(bit_mask(wrong, ".n").is_err(), "{wrong}");
         }
     }
 

@@ -293,7 +293,12 @@ impl Plan {
             Step::MountOption => format!("{}: set its options", self.mount(index)),
             Step::MountCreate => self.mount(index),
             Step::MountTarget => format!("{}: make the mount point", self.mount(index)),
-            Step::MountUnsafe => format!("{}: the mount point is not safe", self.mount(index)),
+            Step::MountUnsafe => {
+                format!(
+                    "{}: must be mounted on ordinary directory",
+                    self.mount(index)
+                )
+            }
             Step::MountAttach => format!("{}: attach it", self.mount(index)),
             Step::MountAttr => format!("{}: set its attributes", self.mount(index)),
             Step::MountPropagation => format!("{}: set its propagation", self.mount(index)),

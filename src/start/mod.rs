@@ -57,6 +57,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
     if let Some(fault) = fault {
         return Err(explain(&container, fault));
     }
+    context
+        .log
+        .debug(|| format!("started container {}", args.id));
     poststart(&container)?;
     match (notify, init.open()) {
         (Some(notify), Ok(pidfd)) => notify.wait(pidfd.as_fd()),

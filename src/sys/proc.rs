@@ -237,13 +237,13 @@ pub fn execve_plain(path: &CStr, args: &CStrings, env: &CStrings) -> super::Errn
     super::Errno::last()
 }
 
-/// The CPUs the calling process may run on are all those of its cpuset again.
+/// Lets process `pid` run on the processors of `mask` alone.
 ///
-/// Man page: `sched_setaffinity(2)`: the kernel cuts the mask to the cpuset.
-pub fn reset_cpu_affinity(pid: i32) -> Result<()> {
-    let all = [u8::MAX; 1024];
+/// Man page: `sched_setaffinity(2)`: the kernel cuts the mask to the cpuset, so all ones means every
+/// processor of the cpuset.
+pub fn set_cpu_affinity(pid: i32, mask: &[u64]) -> Result<()> {
     let ret: c_long =
-        // SAFETY: the mask is ours and its size in bytes is passed; it is only read.
-        unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, all.len(), all.as_ptr()) };
+        // SAFETY: the mask is borrowed for the call and its size in bytes is passed; it is only read.
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(mask), mask.as_ptr()) };
     check(ret).map(drop)
 }
