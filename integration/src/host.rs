@@ -52,6 +52,14 @@ pub struct Scope<'a> {
     pub root: &'a Path,
 }
 
+/// The mounts that name the token: on a busy machine others come and go.
+fn mounts(token: &str) -> BTreeSet<String> {
+    let all = lines("/proc/thread-self/mountinfo");
+    all.into_iter()
+        .filter(|line| line.contains(token))
+        .collect()
+}
+
 impl HostSnapshot {
     /// Looks at everything in `scope`, and at all of the calling thread's namespaces.
     pub fn take(scope: Scope<'_>) -> Self {
@@ -61,7 +69,7 @@ impl HostSnapshot {
         find_files(scope.root, &mut files);
         Self {
             cgroups,
-            mounts: lines("/proc/thread-self/mountinfo"),
+            mounts: mounts(scope.token),
             processes: processes(scope.token),
             interfaces: interfaces(),
             files,

@@ -133,7 +133,7 @@ impl Plan {
 
 /// Maps the owners of the files of a detached copy, through a user namespace made for that alone.
 fn apply_idmap(copy: Option<&OwnedFd>, map: &IdMap, at: &str) -> Result<()> {
-    let failed = |errno| Error::host("id-map", at, errno);
+    let failed = |errno| Error::host("id-map (mount_setattr)", at, errno);
     // Without the host's rights there is no copy, and no file system would let its ids be mapped.
     let copy = copy.ok_or(Errno::EPERM).map_err(failed)?;
     let userns = user_namespace(map)?;

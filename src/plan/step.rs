@@ -300,7 +300,7 @@ impl Plan {
                 )
             }
             Step::MountAttach => format!("{}: attach it", self.mount(index)),
-            Step::MountAttr => format!("{}: set its attributes", self.mount(index)),
+            Step::MountAttr => format!("{}: set its attributes (mount_setattr)", self.mount(index)),
             Step::MountPropagation => format!("{}: set its propagation", self.mount(index)),
             Step::CopyUp => format!("{}: copy what it covers", self.mount(index)),
             Step::DevDirectory => "open /dev of the container".into(),
