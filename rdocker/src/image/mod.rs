@@ -4,6 +4,7 @@ pub mod archive;
 pub mod catalog;
 pub mod config;
 pub mod create;
+mod download;
 pub mod error;
 pub mod history;
 pub mod instruction;

@@ -9,6 +9,7 @@ use crate::store::gc::stored_digest;
 use crate::store::lease::Lease;
 
 use super::catalog::{find_name, strings};
+use super::download::is_transient;
 use super::intake::parallel;
 use super::layer::compress::gzip;
 use super::manifest::{Descriptor, Manifest, media};
@@ -404,16 +405,6 @@ impl io::Read for Told<'_, '_> {
             self.push.tell(self.blob, Status::Pushing, self.sent);
         }
         Ok(n)
-    }
-}
-
-fn is_transient(error: &Error) -> bool {
-    match error {
-        Error::Registry(registry::Error::Unreachable { .. }) => true,
-        Error::Registry(error) => error
-            .status()
-            .is_some_and(|s| matches!(s, 408 | 429 | 500..=599)),
-        _ => false,
     }
 }
 
