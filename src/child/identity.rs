@@ -19,7 +19,7 @@ pub fn assume(plan: &Plan) -> Result<(), Fault> {
     if let Some(sets) = &process.caps {
         caps::limit_bounding(sets.bounding).at(Step::Bounding, 0)?;
     }
-    hand_over_stdio(process.uid, process.gid).at(Step::Stdio, 0)?;
+    hand_over_stdio(process.uid).at(Step::Stdio, 0)?;
     if plan.may_set_groups {
         proc::set_groups(&process.groups).at(Step::Groups, 0)?;
     }
@@ -92,8 +92,9 @@ fn check_working_directory() -> Result<(), Fault> {
 }
 
 /// Gives pipes, sockets and terminals among the standard streams to the program's user, so that it
-/// can open them again through `/dev/stdout`; files and devices of the host keep their owner.
-fn hand_over_stdio(uid: u32, gid: u32) -> Result<(), Errno> {
+/// can open them again through `/dev/stdout`; files and devices of the host keep their owner. The
+/// group stays, as in runc: that of a terminal is what its devpts says.
+fn hand_over_stdio(uid: u32) -> Result<(), Errno> {
     for stream in 0..=2 {
         let stream = fd::borrow(stream);
         let Ok(stat) = nix::sys::stat::fstat(stream) else {
@@ -102,14 +103,10 @@ fn hand_over_stdio(uid: u32, gid: u32) -> Result<(), Errno> {
         let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
         let is_tty = kind == SFlag::S_IFCHR && libc::major(stat.st_rdev) == PTY_SLAVE_MAJOR;
         let ours = is_tty || kind == SFlag::S_IFIFO || kind == SFlag::S_IFSOCK;
-        if !ours || (stat.st_uid == uid && stat.st_gid == gid) {
+        if !ours || stat.st_uid == uid {
             continue;
         }
-        let owner = (
-            nix::unistd::Uid::from_raw(uid),
-            nix::unistd::Gid::from_raw(gid),
-        );
-        match nix::unistd::fchown(stream, Some(owner.0), Some(owner.1)) {
+        match nix::unistd::fchown(stream, Some(nix::unistd::Uid::from_raw(uid)), None) {
             // Not ours to give, or on a read-only mount: the stream works all the same.
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
             Err(errno) => return Err(errno),
