@@ -130,13 +130,20 @@ impl Runtime {
 
     /// The pid of the container's first process, from `state`.
     pub fn pid(&self, id: &str) -> Result<i32, String> {
+        let pid = self.state(id)?["pid"].as_i64();
+        pid.and_then(|pid| i32::try_from(pid).ok())
+            .ok_or_else(|| format!("{} state: no pid", self.name))
+    }
+
+    /// `created`, `running` or `stopped`, from `state`.
+    pub fn status(&self, id: &str) -> Result<String, String> {
+        let status = self.state(id)?["status"].as_str().map(str::to_owned);
+        status.ok_or_else(|| format!("{} state: no status", self.name))
+    }
+
+    fn state(&self, id: &str) -> Result<serde_json::Value, String> {
         let text = self.call(&["state", id])?;
-        let state: serde_json::Value =
-            serde_json::from_str(&text).map_err(|e| format!("{} state: {e}", self.name))?;
-        let pid = state["pid"]
-            .as_i64()
-            .and_then(|pid| i32::try_from(pid).ok());
-        pid.ok_or_else(|| format!("{} state: no pid", self.name))
+        serde_json::from_str(&text).map_err(|e| format!("{} state: {e}", self.name))
     }
 }
 

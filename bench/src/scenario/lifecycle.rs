@@ -29,11 +29,7 @@ impl Scenario for Lifecycle {
     fn once(&mut self, host: &Host, runtime: &Runtime, gauge: Gauge) -> Turn {
         let id = &fresh_id();
         let argv = runtime.argv(&["create", "--bundle", &self.bundle, id]);
-        let is_created = || {
-            runtime
-                .call(&["state", id])
-                .is_ok_and(|s| s.contains("\"created\""))
-        };
+        let is_created = || runtime.status(id).is_ok_and(|status| status == "created");
         let create = gauge.begin(host, &argv, is_created)?;
         let pid = runtime.pid(id)?;
         let start = gauge.take(host, &runtime.argv(&["start", id]))?;
