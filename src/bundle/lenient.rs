@@ -118,9 +118,14 @@ fn drop_empty_seccomp(linux: &mut Map<String, Value>) {
     let Some(Value::Object(seccomp)) = linux.get("seccomp") else {
         return;
     };
-    let action = seccomp.get("defaultAction").and_then(Value::as_str);
-    let syscalls = seccomp.get("syscalls").and_then(Value::as_array);
-    if action.unwrap_or_default().is_empty() && syscalls.is_none_or(Vec::is_empty) {
+    // A value of another type is kept, for the decoder to refuse.
+    let absent = |key: &str| match seccomp.get(key) {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(_) => false,
+    };
+    if absent("defaultAction") && absent("syscalls") {
         linux.remove("seccomp");
     }
 }
