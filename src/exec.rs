@@ -147,6 +147,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     if plan.waits_at_birth {
         process.go(&plan)?;
     }
+    handover::seccomp_listener(&plan, &process, &container.record, Status::Running)?;
     process.wait_for(&plan, Step::Created)?;
     let terminal = terminal
         .map(|socket| handover::receive_terminal(&socket))

@@ -8,6 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::plan::{Plan, Step};
+use crate::spawn::Spawned;
+use crate::state::{Record, Status};
 use crate::sys::fd;
 
 /// Descriptors that the caller passes through keel to the container.
@@ -77,6 +80,54 @@ pub fn send_pidfd(path: &Path, kind: &[u8], pidfd: BorrowedFd<'_>) -> Result<()>
         .map_err(|error| Error::host("connect to pidfd socket", path.display(), error))?;
     fd::send_fd(stream.as_fd(), kind, pidfd)
         .map_err(|errno| Error::host("send the pidfd to", path.display(), errno))
+}
+
+/// Hands the listener of the process's seccomp filter to the agent that answers its notifications.
+///
+/// runtime-spec, config-linux.md "The Container Process State": one message with the state as JSON
+/// and the descriptor.
+///
+/// # Errors
+/// [`Error::Host`] if the agent does not listen or the descriptor cannot be copied (Linux 5.6).
+pub fn seccomp_listener(
+    plan: &Plan,
+    process: &Spawned,
+    record: &Record,
+    status: Status,
+) -> Result<()> {
+    let Some(listener) = plan
+        .seccomp
+        .as_ref()
+        .and_then(|filter| filter.listener.as_ref())
+    else {
+        return Ok(());
+    };
+    let number = process.wait_for(plan, Step::SeccompListener)?.errno;
+    let failed = |errno| {
+        Error::host(
+            "hand the seccomp listener to",
+            listener.path.display(),
+            errno,
+        )
+    };
+    let copy = fd::pidfd_getfd(process.pidfd.as_fd(), number).map_err(failed)?;
+    let state: serde_json::Value =
+        serde_json::from_str(&record.for_hooks(status)).unwrap_or_default();
+    let message = serde_json::json!({
+        "ociVersion": record.oci_version,
+        "fds": ["seccompFd"],
+        "pid": process.pid,
+        "metadata": listener.metadata,
+        "state": state,
+    });
+    let agent = UnixStream::connect(&listener.path).map_err(|error| {
+        Error::host(
+            "connect to seccomp listener",
+            listener.path.display(),
+            error,
+        )
+    })?;
+    fd::send_fd(agent.as_fd(), message.to_string().as_bytes(), copy.as_fd()).map_err(failed)
 }
 
 /// Writes the pid, in decimal without a newline, so that a reader sees all of it or nothing.

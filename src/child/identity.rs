@@ -1,12 +1,13 @@
 //! Who the program runs as, where, and which file it is.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag};
 
-use super::report::{At, Fault};
+use super::report::{At, Fault, Report};
+use crate::plan::seccomp::Filter;
 use crate::plan::{Plan, Step};
 use crate::sys::{Errno, caps, fd, mount, path, proc, seccomp};
 
@@ -56,15 +57,38 @@ fn borrowed(plan: &Plan) -> u64 {
 
 /// Loads the seccomp filter, as the last thing before execve: the later, the fewer system calls a
 /// profile must allow for keel's own sake. Without no_new_privs only capset(2) follows.
+///
+/// A profile with a listener is loaded already: see [`hand_over_listener`].
 pub fn confine(plan: &Plan) -> Result<(), Fault> {
-    let Some(filter) = &plan.seccomp else {
+    match &plan.seccomp {
+        Some(filter) if filter.listener.is_none() => load(plan, filter).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Loads a filter whose notifications somebody answers, and tells the runtime the descriptor's
+/// number. The agent has it before this process can need an answer: what tells is write(2), the one
+/// call that a profile may not send to the agent.
+pub fn hand_over_listener(plan: &Plan, report: &Report) -> Result<(), Fault> {
+    let Some(filter) = plan
+        .seccomp
+        .as_ref()
+        .filter(|filter| filter.listener.is_some())
+    else {
         return Ok(());
     };
-    let load = || {
-        seccomp::load(&filter.program, filter.flags)
-            .map(drop)
-            .at(Step::Seccomp, 0)
+    let Some(listener) = load(plan, filter)? else {
+        return Err(Errno::EBADF).at(Step::SeccompListener, 0);
     };
+    report.tell(Step::SeccompListener, listener.as_raw_fd());
+    // The runtime copies it while this process waits; execve closes it.
+    std::mem::forget(listener);
+    Ok(())
+}
+
+/// Loads `filter`, where it takes `CAP_SYS_ADMIN` with that for the moment.
+fn load(plan: &Plan, filter: &Filter) -> Result<Option<OwnedFd>, Fault> {
+    let load = || seccomp::load(&filter.program, filter.flags).at(Step::Seccomp, 0);
     match &plan.process.caps {
         Some(sets) if borrowed(plan) & !sets.effective != 0 => {
             let (more, permitted) = (
@@ -72,8 +96,9 @@ pub fn confine(plan: &Plan) -> Result<(), Fault> {
                 sets.permitted | caps::SYS_ADMIN,
             );
             caps::set(more, permitted, sets.inheritable).at(Step::Seccomp, 0)?;
-            load()?;
-            caps::set(sets.effective, sets.permitted, sets.inheritable).at(Step::Seccomp, 0)
+            let listener = load()?;
+            caps::set(sets.effective, sets.permitted, sets.inheritable).at(Step::Seccomp, 0)?;
+            Ok(listener)
         }
         _ => load(),
     }

@@ -55,6 +55,7 @@ fn join_container(plan: &mut Plan, fds: &mut Fds, report: &Report) -> Result<Fau
     kernel::attributes(plan)?;
     identity::assume(plan)?;
     let program = identity::look_up(plan)?;
+    identity::hand_over_listener(plan, report)?;
     // The parent may exit as soon as it has answered; until then its end is noticed by reading.
     proc::set_parent_death_signal(0).at(Step::Created, 0)?;
     report.reached(Step::Created, 0)?;
@@ -89,6 +90,7 @@ fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Resu
     kernel::attributes(plan)?;
     identity::assume(plan)?;
     let program = identity::look_up(plan)?;
+    identity::hand_over_listener(plan, report)?;
     // The parent may exit as soon as it has answered; until then its end is noticed by reading.
     proc::set_parent_death_signal(0).at(Step::Created, 0)?;
     report.reached(Step::Created, 0)?;

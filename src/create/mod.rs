@@ -16,7 +16,7 @@ use crate::notify;
 use crate::plan::fds::Fds;
 use crate::plan::{Facts, Plan, Step, namespaces};
 use crate::spawn::{self, Role, Spawned};
-use crate::state::{Container, Init, Record, gate};
+use crate::state::{Container, Init, Record, Status, gate};
 use crate::sys::fd;
 use crate::units::{Precision, rfc3339};
 use crate::validate::{Asked, validate};
@@ -149,6 +149,9 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
         .log
         .debug(|| format!("process {pid} is cloned and placed"));
     let up = release(&process, &plan, &bundle, &container, context.host.is_root())
+        .and_then(|()| {
+            handover::seccomp_listener(&plan, &process, &container.record, Status::Creating)
+        })
         .and_then(|()| process.wait_for(&plan, Step::Created))
         .map_err(|error| with_output(error, &fds));
     if let Err(error) = up {

@@ -284,10 +284,6 @@ fn refuse_what_is_missing(linux: &oci::Linux) -> Result<()> {
     if linux.intel_rdt().is_some() {
         return Err(Error::spec(".linux.intelRdt", why));
     }
-    let profile = linux.seccomp().as_ref();
-    if profile.is_some_and(|profile| profile.listener_path().is_some()) {
-        return Err(Error::spec(".linux.seccomp.listenerPath", why));
-    }
     Ok(())
 }
 
