@@ -112,6 +112,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     };
     let mut plan = Plan::for_exec(&args.id, &process, &spec, &facts)?;
     let kinds = namespaces_to_enter(pid)?;
+    if kinds & namespaces::USER == 0 {
+        plan.process.limit_capabilities(context.host.capabilities());
+    }
     let mut fds = Fds {
         init: Some((init, kinds)),
         ..Fds::default()

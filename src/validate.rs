@@ -148,7 +148,16 @@ fn joined(namespace: &LinuxNamespace) -> Option<&std::path::Path> {
 fn version(view: &View<'_>) -> Result<()> {
     let version = view.spec.version();
     // runc does not look at it, so bundles without one exist.
-    if version.is_empty() || version.starts_with("1.") {
+    let numbers = version
+        .split(['-', '+'])
+        .next()
+        .unwrap_or_default()
+        .split('.');
+    let is_version = numbers.clone().count() == 3
+        && numbers
+            .clone()
+            .all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    if version.is_empty() || (is_version && version.starts_with("1.")) {
         return Ok(());
     }
     let why = format!("version {version:?} is not supported: 1.0.0 to 1.3.0 are");

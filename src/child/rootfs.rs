@@ -556,6 +556,11 @@ pub fn pivot(plan: &Plan, root: OwnedFd) -> Result<(), Fault> {
         return at(nix::unistd::chroot(c"."));
     }
     if plan.no_pivot {
+        // The host's mounts stay below the root; a full procfs or sysfs among them would let a
+        // container in a user namespace mount another one. Where they are locked they stay.
+        for path in [c"/proc", c"/sys"] {
+            let _ = mount::detach(path);
+        }
         at(mount::move_over_root())?;
         at(nix::unistd::chroot(c"."))?;
     } else {

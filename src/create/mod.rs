@@ -215,7 +215,11 @@ fn decide(
         notify: notify::wanted().map(|_| (directory.as_path(), notify::INSIDE)),
         environment: &hooks::environment(),
     };
-    let plan = Plan::for_create(&bundle.spec, &facts)?;
+    let mut plan = Plan::for_create(&bundle.spec, &facts)?;
+    // In a user namespace of its own a process has them all.
+    if !plan.namespaces.has(namespaces::USER) {
+        plan.process.limit_capabilities(context.host.capabilities());
+    }
     context.log.debug(|| {
         let (mounts, devices) = (plan.mounts.len(), plan.devices.len());
         format!(

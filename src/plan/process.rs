@@ -113,6 +113,22 @@ impl Process {
 }
 
 impl Process {
+    /// Leaves out the capabilities that the runtime does not have itself and so cannot give;
+    /// config.md: runtimes "SHOULD NOT fail". `validate` has warned of them.
+    pub fn limit_capabilities(&mut self, own: u64) {
+        if let Some(sets) = &mut self.caps {
+            for set in [
+                &mut sets.bounding,
+                &mut sets.effective,
+                &mut sets.permitted,
+                &mut sets.inheritable,
+                &mut sets.ambient,
+            ] {
+                *set &= own;
+            }
+        }
+    }
+
     /// Points `NOTIFY_SOCKET` at the socket in the directory `inside`; sd_notify(3).
     ///
     /// # Errors

@@ -226,6 +226,11 @@ pub fn pivot_here() -> Result<()> {
     nix::unistd::pivot_root(c".", c".")
 }
 
+/// Detaches the mount tree at `path` of the host at once. Man page: umount(2), `MNT_DETACH`.
+pub fn detach(path: &CStr) -> Result<()> {
+    nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH)
+}
+
 /// Detaches the mount tree on top of the current directory at once. Man page: umount(2), `MNT_DETACH`.
 pub fn detach_here() -> Result<()> {
     nix::mount::umount2(c".", nix::mount::MntFlags::MNT_DETACH)
