@@ -96,7 +96,12 @@ pub fn start_session(plan: &Plan) -> Result<(), Fault> {
         match proc::join_session_keyring(name) {
             // Kernels can be built without keyrings.
             Err(Errno::ENOSYS) => {}
-            other => drop(other.at(Step::Keyring, 0)?),
+            other => {
+                let keyring = other.at(Step::Keyring, 0)?;
+                // So that exec finds it by its name. One that was found is open already, and need
+                // not be ours to change.
+                let _ = proc::set_keyring_permissions(keyring, KEYRING_PERMISSIONS);
+            }
         }
     }
     if plan.namespaces.new_ones() & NET != 0 {
@@ -137,6 +142,10 @@ fn host_proc(path: &CStr) -> Result<OwnedFd, Errno> {
 
 /// `PROC_SUPER_MAGIC` of linux/magic.h.
 pub const PROC_MAGIC: i64 = 0x9fa0;
+
+/// What a new session keyring allows, from linux/key.h: its possessor everything, its user to view,
+/// read and link it; and as in runc, to search for it.
+const KEYRING_PERMISSIONS: u32 = 0x3f13_0000 | 0x0008_0000;
 
 /// Asks for the labels that the program gets on execve, through the host's procfs (CVE-2019-16884).
 pub fn labels(plan: &Plan) -> Result<(), Fault> {

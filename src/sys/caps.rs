@@ -19,8 +19,6 @@ pub struct Sets {
 
 /// `CAP_SYS_ADMIN` as a mask.
 pub const SYS_ADMIN: u64 = 1 << 21;
-/// `CAP_SETPCAP` as a mask.
-pub const SETPCAP: u64 = 1 << 8;
 
 /// `_LINUX_CAPABILITY_VERSION_3`: two 32-bit words for each set.
 const VERSION_3: u32 = 0x2008_0522;

@@ -6,7 +6,7 @@ use std::ptr;
 
 use libc::{c_int, c_uint};
 
-use super::{Errno, Result, check, check_fd};
+use super::{Result, check, check_fd};
 
 /// Changes to a mount's attributes: `MOUNT_ATTR_*` bits to set and to clear, `MS_*` propagation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -260,9 +260,4 @@ pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {
         reason = "the field is c_uint on some architectures"
     )]
     Ok(stat.f_type as i64)
-}
-
-/// Whether the kernel answered that it does not have the call at all.
-pub fn is_missing(errno: Errno) -> bool {
-    errno == Errno::ENOSYS
 }

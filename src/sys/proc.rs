@@ -88,9 +88,8 @@ pub fn join_session_keyring(name: &CStr) -> Result<i32> {
     check(ret).map(|serial| serial as i32)
 }
 
-/// Lets the possessor-less user search the keyring, as runc does: 0x00080000 is `KEY_USR_SEARCH`.
-///
-/// Man page: keyctl(2), `KEYCTL_SETPERM`.
+/// Sets the permissions of keyring `serial`, a mask of `KEY_*` bits. Man page: keyctl(2),
+/// `KEYCTL_SETPERM`.
 pub fn set_keyring_permissions(serial: i32, permissions: u32) -> Result<()> {
     // SAFETY: integers only.
     check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, serial, permissions) })
