@@ -261,9 +261,17 @@ impl Wait {
         each_quietly(&self.names, ui, |name, ui| {
             let containers = Containers::new(host);
             let container = containers.find(name)?;
-            let code = match Session::connect(&container) {
-                Ok(mut session) => session.wait(false)?,
-                Err(_) => containers.load(&container.record.id)?.state.exit_code,
+            let waited = Session::connect(&container).and_then(|mut session| session.wait(false));
+            let code = match waited {
+                Ok(code) => code,
+                // No monitor, or one that was leaving when we came: then the record has the code.
+                Err(error) => {
+                    let state = containers.load(&container.record.id)?.state;
+                    if state.status.is_alive() {
+                        return Err(error);
+                    }
+                    state.exit_code
+                }
             };
             ui.line(code)
         })
