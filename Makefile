@@ -8,7 +8,7 @@ RELEASE := target/$(TARGET)/release
 BUILD_PACKAGES := gcc make pkg-config
 TRY_PACKAGES := $(BUILD_PACKAGES) busybox-static jq mmdebstrap
 TEST_PACKAGES := $(TRY_PACKAGES) runc crun strace uidmap libseccomp-dev docker-registry skopeo \
-	podman apache2-utils openssl procps
+	podman apache2-utils openssl procps qemu-system-x86 cpio e2fsprogs
 
 .PHONY: build try test lint docs bench
 
@@ -29,13 +29,14 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-# Everything that CI runs.
+# Everything that CI runs, at the end what needs systemd and cgroup v2, in a virtual machine.
 test:
 	integration/setup/packages $(TEST_PACKAGES)
 	$(MAKE) lint
 	cargo build --release -p keel
 	cargo build --workspace
 	RUST_BACKTRACE=0 cargo test --workspace --no-fail-fast
+	integration/guest/test
 
 # Manual pages and shell completions, into target/docs.
 docs:

@@ -10,7 +10,8 @@
 //!
 //! `KEEL_UNDER_TEST=/usr/sbin/runc` runs the same tests against runc. Expectations that runc rightly
 //! fails are marked with [`Runtime::differs`]. `KEEL_WITHOUT=openat2,clone3` makes these system calls
-//! fail with `ENOSYS`, as on an older kernel.
+//! fail with `ENOSYS`, as on an older kernel. `KEEL_MUST_RUN=1` fails a test that this host cannot run,
+//! instead of skipping it: the test guest (guest/README.md) sets it.
 
 mod bundle;
 mod call;
