@@ -21,81 +21,33 @@ pub enum Kind {
     Fault = 3,
 }
 
-/// Everything the child does that can fail, in the order in which it does it.
-///
-/// Order and reasons: security reference, "Order of container init".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-#[allow(
-    missing_docs,
-    reason = "the names are the kernel's, and `describe` has a text for each"
-)]
-pub enum Step {
-    Born = 1,
-    EnterCgroup,
-    Join,
-    BecomeRoot,
-    Unshare,
-    Session,
-    Keyring,
-    Loopback,
-    Propagation,
-    Rootfs,
-    MountSource,
-    MountOption,
-    MountCreate,
-    MountTarget,
-    MountUnsafe,
-    MountAttach,
-    MountAttr,
-    MountPropagation,
-    CopyUp,
-    DevDirectory,
-    Device,
-    DevLink,
-    Mounted,
-    CreateContainerHook,
-    Console,
-    ReadonlyPath,
-    MaskedPath,
-    WorkingDirectory,
-    ReadonlyMount,
-    Sysctl,
-    Pivot,
-    RootPropagation,
-    Hostname,
-    Domainname,
-    AppArmor,
-    NoNewPrivs,
-    Scheduler,
-    IoPriority,
-    Personality,
-    MemoryPolicy,
-    Selinux,
-    Bounding,
-    Stdio,
-    Groups,
-    Gid,
-    Uid,
-    ChangeDirectory,
-    OutsideRoot,
-    Capabilities,
-    Home,
-    LookUp,
-    SeccompListener,
-    Created,
-    Gate,
-    StartContainerHook,
-    Rlimit,
-    Seccomp,
-    CloseFds,
-    Exec,
+/// An enum of the names listed, numbered from 1, and all of them in that order as `ALL`.
+macro_rules! numbered {
+    ($(#[$meta:meta])* pub enum $name:ident { $first:ident, $($rest:ident,)* }) => {
+        $(#[$meta])*
+        pub enum $name {
+            $first = 1,
+            $($rest,)*
+        }
+
+        impl $name {
+            /// All of them, for turning a byte of a frame back.
+            const ALL: &[Self] = &[Self::$first, $(Self::$rest,)*];
+        }
+    };
 }
 
-/// All steps, for turning a byte of a frame back.
-const STEPS: &[Step] = {
-    use Step::*;
-    &[
+numbered! {
+    /// Everything the child does that can fail, in the order in which it does it.
+    ///
+    /// Order and reasons: security reference, "Order of container init".
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[repr(u8)]
+    #[allow(
+        missing_docs,
+        reason = "the names are the kernel's, and `describe` has a text for each"
+    )]
+    pub enum Step {
         Born,
         EnterCgroup,
         Join,
@@ -155,8 +107,8 @@ const STEPS: &[Step] = {
         Seccomp,
         CloseFds,
         Exec,
-    ]
-};
+    }
+}
 
 /// One message between parent and child: eight bytes, whole or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +154,10 @@ impl Frame {
         let kind = [Kind::Go, Kind::Reached, Kind::Fault]
             .into_iter()
             .find(|k| *k as u8 == kind)?;
-        let step = STEPS.iter().copied().find(|other| *other as u8 == step)?;
+        let step = Step::ALL
+            .iter()
+            .copied()
+            .find(|other| *other as u8 == step)?;
         let (item, errno) = (
             u16::from_ne_bytes([i0, i1]),
             i32::from_ne_bytes([e0, e1, e2, e3]),
@@ -406,8 +361,7 @@ mod tests {
 
     #[test]
     fn every_step_survives_the_wire() {
-        for (index, step) in STEPS.iter().enumerate() {
-            assert_eq!(*step as usize, index + 1, "{step:?}");
+        for step in Step::ALL {
             let frame = Frame {
                 kind: Kind::Fault,
                 step: *step,
@@ -416,7 +370,7 @@ mod tests {
             };
             assert_eq!(Frame::from_bytes(frame.to_bytes()), Some(frame));
         }
-        assert_eq!(STEPS.len(), Step::Exec as usize);
+        assert_eq!(Step::ALL.len(), Step::Exec as usize);
     }
 
     #[test]
