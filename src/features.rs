@@ -105,7 +105,6 @@ struct MountExtensions {
 
 fn features(host: &Host) -> Features {
     const YES: Enabled = Enabled { enabled: true };
-    const NO: Enabled = Enabled { enabled: false };
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: SPEC_VERSION,
@@ -141,8 +140,7 @@ fn features(host: &Host) -> Features {
                 flags: MODE_FLAGS.to_vec(),
             },
             mount_extensions: MountExtensions { idmap: YES },
-            // Refused by the plan, like intelRdt.
-            net_devices: NO,
+            net_devices: YES,
         },
         annotations: [
             ("io.keel.version", env!("CARGO_PKG_VERSION")),

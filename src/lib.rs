@@ -27,6 +27,7 @@ pub mod context; // what every verb is given: store, log, global flags, host
 pub mod foreground; // signals, terminal and end of a program that keel waits for
 pub mod notify; // what the container says of its readiness, passed on
 pub mod hooks; // hooks that the runtime runs in its own namespaces
+pub mod netdevices; // network interfaces of the host that a container gets
 pub mod handover; // descriptors that callers pass through keel, and files they wait for
 pub mod spawn; // the parent's half of making a process
 pub mod state; // what is remembered between two commands, and the gate

@@ -109,6 +109,10 @@ fn container_items(plan: &Plan, items: &mut Vec<Item>) {
             maps.replace('\n', ", "),
         ));
     }
+    for device in &plan.namespaces.net_devices {
+        let step = format!("move the network device {}", device.name);
+        items.push(item("runtime", step, &*device.inside));
+    }
     for (index, mount) in plan.mounts.iter().enumerate() {
         items.push(item(
             "container",

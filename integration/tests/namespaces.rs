@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
+use std::process::Command;
 
 use integration::{Container, Runtime, proc};
 use serde_json::json;
@@ -387,4 +388,82 @@ fn a_container_lives_in_a_private_cgroup_v2_hierarchy() {
     container.finish();
     assert!(!fs::exists(format!("/sys/fs/cgroup{line}")).expect("readable"));
     nix::mount::umount("/sys/fs/cgroup").expect("we mounted it");
+}
+
+/// Runs ip(8) in the test's own network namespace.
+fn ip(args: &str) -> String {
+    let output = Command::new("ip").args(args.split(' ')).output();
+    let output = output.expect("ip(8) of iproute2 is installed");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {args}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A device with two addresses; its peer stays.
+fn make_a_device() {
+    ip("link add kt0 type veth peer name kt1");
+    ip("link set kt0 mtu 1300 up");
+    ip("addr add 192.0.2.7/24 dev kt0");
+    ip("addr add 2001:db8::7/64 dev kt0 nodad");
+}
+
+#[test]
+fn a_network_device_moves_into_the_container_with_its_addresses() {
+    let runtime = Runtime::new();
+    if runtime.differs("Debian's runc is older than netDevices") {
+        return;
+    }
+    make_a_device();
+    let mut bundle = runtime.bundle();
+    bundle
+        .sh("ip addr show")
+        .set("/linux/netDevices", json!({"kt0": {"name": "net%d"}}));
+    let shown = runtime.run(&bundle).succeeds().stdout;
+    for want in ["net0", ",UP", "mtu 1300", "192.0.2.7/24", "2001:db8::7/64"] {
+        assert!(shown.contains(want), "{want}: {shown}");
+    }
+    assert!(!shown.contains("kt0"), "{shown}");
+}
+
+#[test]
+fn a_network_device_comes_back_if_the_container_is_not_created() {
+    let runtime = Runtime::new();
+    if runtime.differs("Debian's runc is older than netDevices") {
+        return;
+    }
+    make_a_device();
+    let mut bundle = runtime.bundle();
+    bundle
+        .args(&["/no/such/program"])
+        .set("/linux/netDevices", json!({"kt0": {"name": "eth7"}}));
+    let _ = runtime.run(&bundle).fails_with("/no/such/program");
+    let shown = ip("addr show dev kt0");
+    for want in [",UP", "mtu 1300", "192.0.2.7/24", "2001:db8::7/64"] {
+        assert!(shown.contains(want), "{want}: {shown}");
+    }
+    ip("link del kt0");
+}
+
+#[test]
+fn a_network_device_cannot_take_a_name_that_a_joined_namespace_has() {
+    let runtime = Runtime::new();
+    if runtime.differs("Debian's runc is older than netDevices") {
+        return;
+    }
+    make_a_device();
+    ip("link add kt2 type veth peer name kt3");
+    let mut bundle = runtime.bundle();
+    bundle
+        .sleeper()
+        .set("/linux/netDevices", json!({"kt0": {"name": "eth0"}}));
+    let first = runtime.start(&bundle);
+    let mut bundle = runtime.bundle();
+    bundle
+        .sleeper()
+        .join("network", &format!("/proc/{}/ns/net", first.pid()))
+        .set("/linux/netDevices", json!({"kt2": {"name": "eth0"}}));
+    let words = r#"netDevices.kt2: the container has a network device "eth0""#;
+    let _ = runtime.run(&bundle).fails_with(words);
+    ip("link del kt2");
+    first.finish();
 }

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::handover;
 use crate::hooks;
+use crate::netdevices::Moved;
 use crate::notify;
 use crate::plan::fds::Fds;
 use crate::plan::{Facts, Plan, Step, namespaces};
@@ -148,7 +149,8 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     context
         .log
         .debug(|| format!("process {pid} is cloned and placed"));
-    let up = release(&process, &plan, &bundle, &container, context.host.is_root())
+    let up = take_net_devices(&process, &plan, &fds, &mut rollback)
+        .and_then(|()| release(&process, &plan, &bundle, &container, context.host.is_root()))
         .and_then(|()| {
             handover::seccomp_listener(&plan, &process, &container.record, Status::Creating)
         })
@@ -228,6 +230,25 @@ fn decide(
         )
     });
     Ok((bundle, cgroup, plan))
+}
+
+/// Moves network interfaces into the container; they come back if it is not created.
+fn take_net_devices(
+    process: &Spawned,
+    plan: &Plan,
+    fds: &Fds,
+    rollback: &mut Rollback,
+) -> Result<()> {
+    if plan.namespaces.net_devices.is_empty() {
+        return Ok(());
+    }
+    let mut moved = Moved::between(plan, fds, process.pid)?;
+    let devices = plan.namespaces.net_devices.iter();
+    let taken = devices
+        .into_iter()
+        .try_for_each(|device| moved.take(device));
+    rollback.push(move || moved.give_back());
+    taken
 }
 
 /// Gives the process what only its parent can, and runs the hooks it waits for.

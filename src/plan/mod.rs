@@ -212,7 +212,9 @@ impl Plan {
                 .flatten()
                 .any(|list| !list.is_empty()),
             may_set_groups: !facts.setgroups_denied,
-            waits_at_birth: placed_by_parent || namespaces.id_maps.is_some(),
+            waits_at_birth: placed_by_parent
+                || namespaces.id_maps.is_some()
+                || !namespaces.net_devices.is_empty(),
             joins_others: !namespaces.joins.is_empty(),
             namespaces,
             first_closed_fd: first_closed(facts),
@@ -274,13 +276,6 @@ fn first_closed(facts: &Facts<'_>) -> i32 {
 /// A known field that keel does not carry out must not be ignored.
 fn refuse_what_is_missing(linux: &oci::Linux) -> Result<()> {
     let why = "this version of keel does not support it; remove the field";
-    if linux
-        .net_devices()
-        .as_ref()
-        .is_some_and(|devices| !devices.is_empty())
-    {
-        return Err(Error::spec(".linux.netDevices", why));
-    }
     if linux.intel_rdt().is_some() {
         return Err(Error::spec(".linux.intelRdt", why));
     }

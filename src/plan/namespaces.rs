@@ -54,6 +54,19 @@ pub struct Namespaces {
     pub id_maps: Option<(String, String)>,
     /// Text for `timens_offsets` of a new time namespace.
     pub time_offsets: Option<String>,
+    /// Interfaces of the host that move into the network namespace, in the order of their names.
+    pub net_devices: Vec<NetDevice>,
+}
+
+/// A network interface that the container gets.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub name: String,
+    /// Its name in the container; `%d` stands for the first free number.
+    pub inside: String,
+    /// Where config.json names it.
+    pub at: String,
 }
 
 impl Namespaces {
@@ -96,6 +109,7 @@ impl Namespaces {
         read.birth = new & !read.later;
         read.id_maps = id_maps(linux, seen, new)?;
         read.time_offsets = time_offsets(linux, new)?;
+        read.net_devices = net_devices(linux);
         Ok(read)
     }
 
@@ -186,6 +200,22 @@ fn id_maps(linux: &oci::Linux, seen: Flags, new: Flags) -> Result<Option<(String
         (Some(_), Some(_)) if new & USER == 0 => Ok(None),
         (Some(uids), Some(gids)) => Ok(Some((uids, gids))),
     }
+}
+
+fn net_devices(linux: &oci::Linux) -> Vec<NetDevice> {
+    let devices = linux.net_devices().iter().flatten();
+    let mut devices: Vec<NetDevice> = devices
+        .map(|(name, device)| {
+            let new = device.name().as_deref().filter(|new| !new.is_empty());
+            NetDevice {
+                name: name.clone(),
+                inside: new.unwrap_or(name).to_owned(),
+                at: format!(".linux.netDevices.{name}"),
+            }
+        })
+        .collect();
+    devices.sort_by(|one, other| one.name.cmp(&other.name));
+    devices
 }
 
 fn time_offsets(linux: &oci::Linux, new: Flags) -> Result<Option<String>> {

@@ -29,6 +29,11 @@ pub const TABLE: &[Requirement] = &[
         "the device is not moved back before the namespace goes", not_moved_back),
 ];
 
+/// A device that every kernel with containers has, and that can move.
+const PAIR: &[&str] = &[
+    "link", "add", "ocit0", "type", "veth", "peer", "name", "ocit1",
+];
+
 fn ip(args: &[&str]) -> Result<String, Why> {
     let output = Command::new("ip")
         .args(args)
@@ -41,10 +46,10 @@ fn ip(args: &[&str]) -> Result<String, Why> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A container with the dummy device `ocit0` of a network namespace made for it.
+/// A container with the device `ocit0` of a network namespace made for it.
 fn with_device(lab: &Lab, devices: &Value, tries: &[&str]) -> Result<View, Why> {
     in_new_network(|| {
-        ip(&["link", "add", "ocit0", "type", "dummy"])?;
+        ip(PAIR)?;
         ip(&["link", "set", "ocit0", "mtu", "1300"])?;
         ip(&["addr", "add", "192.0.2.7/24", "dev", "ocit0"])?;
         ip(&["addr", "add", "2001:db8::7/64", "dev", "ocit0"])?;
@@ -71,7 +76,7 @@ fn moved(lab: &Lab) -> Verdict {
 
 fn refuses(lab: &Lab, what: &str, devices: &Value) -> Verdict {
     in_new_network(|| {
-        ip(&["link", "add", "ocit0", "type", "dummy"])?;
+        ip(PAIR)?;
         lab.refuses(what, |c| {
             c.set("/linux/netDevices", devices.clone());
         })
@@ -132,7 +137,7 @@ fn untouched(lab: &Lab) -> Verdict {
 
 fn not_moved_back(lab: &Lab) -> Verdict {
     in_new_network(|| {
-        ip(&["link", "add", "ocit0", "type", "dummy"])?;
+        ip(PAIR)?;
         let mut bundle = lab.bundle()?;
         bundle
             .config
