@@ -110,7 +110,7 @@ impl Context {
                 cwd: std::env::current_dir().unwrap_or_default(),
             },
         )?;
-        let store = Store::new(root.path.clone());
+        let store = Store::new(root.path.clone(), root.mode());
         Ok(Self {
             store,
             root,

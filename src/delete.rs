@@ -91,7 +91,7 @@ fn kill(container: &Container) -> Result<()> {
             cgroup.thaw()?;
         }
     } else {
-        cgroup.kill(libc::SIGKILL)?;
+        container.signal_all(libc::SIGKILL)?;
         let _ = fd::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
     }
     let ended = fd::poll_in(pidfd.as_fd(), DEATH_PATIENCE_MS)

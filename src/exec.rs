@@ -104,7 +104,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let placement = driver.join(pid, &below)?;
     let facts = Facts {
         id: &args.id,
-        setgroups_denied: !context.host.is_root(),
+        setgroups_may_be_denied: !context.host.is_root(),
         listen_fds: handed.listen,
         preserve_fds: handed.preserve,
         cgroup: matches!(placement, Placement::ByParent).then_some(cgroup),

@@ -77,6 +77,14 @@ impl Host {
             .get_or_init(|| sys::caps::get().map_or(0, |(effective, _)| effective))
     }
 
+    /// Whether the runtime may write any id map of a user namespace below its own.
+    ///
+    /// Man page: user_namespaces(7), "Defining user and group ID mappings".
+    pub fn may_set_ids(&self) -> bool {
+        let both = sys::caps::SETUID | sys::caps::SETGID;
+        self.capabilities() & both == both
+    }
+
     /// The highest capability that the kernel knows.
     pub fn last_capability(&self) -> u32 {
         /// `CAP_CHECKPOINT_RESTORE`, the newest for years.

@@ -49,10 +49,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
 /// SIGKILL always means all.
 fn send(container: &Container, signal: i32, all: bool) -> Result<()> {
     let record = &container.record;
-    let cgroup = cgroups::open(&record.cgroup);
     if all || (signal == libc::SIGKILL && !record.own_pid_namespace) {
-        return cgroup.kill(signal);
+        return container.signal_all(signal);
     }
+    let cgroup = cgroups::open(&record.cgroup);
     let init = record.init.ok_or(Error::NotRunning)?.open()?;
     match fd::pidfd_send_signal(init.as_fd(), signal) {
         Ok(()) => {}

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::cgroups;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::units::{Format, format};
@@ -29,7 +28,7 @@ pub struct Args {
 /// [`Error::Failed`] if the host's ps fails or prints no column of pids.
 pub fn run(args: &Args, context: &mut Context, out: &mut dyn Write) -> Result<()> {
     let container = context.store.load(&args.id)?;
-    let pids = cgroups::open(&container.record.cgroup).processes()?;
+    let pids = container.processes()?;
     let text = match args.format {
         Format::Json if pids.is_empty() => "null\n".to_owned(),
         Format::Json => {

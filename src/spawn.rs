@@ -10,7 +10,7 @@ use crate::cgroups::Placement;
 use crate::child;
 use crate::error::{Error, Result};
 use crate::plan::fds::{Fds, socket_pair};
-use crate::plan::namespaces::{CGROUP, PID, TIME, USER};
+use crate::plan::namespaces::{self, CGROUP, PID, TIME, USER};
 use crate::plan::{Frame, Kind, Plan, Step};
 use crate::sys::clone::{self, Side};
 use crate::sys::{Errno, fd, proc};
@@ -43,15 +43,16 @@ pub enum Role {
 /// [`Error::Setup`] if it cannot be born: a limit is reached or a namespace is not allowed.
 pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) -> Result<Spawned> {
     let (ours, theirs) = socket_pair()?;
-    let restore = join_for_children(plan, fds)?;
+    let Joined { restore, stage } = join_for_children(plan, fds)?;
+    let bear = |plan: &Plan, cgroup: Option<BorrowedFd<'_>>| bear(plan, &stage, cgroup);
     let born = match placement {
-        Placement::AtBirth(cgroup) => match bear(plan, fds, Some(cgroup.as_fd())) {
+        Placement::AtBirth(cgroup) => match bear(plan, Some(cgroup.as_fd())) {
             // Kernels before 5.7, and cgroups that take no processes this way.
             Err(Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EOPNOTSUPP) => {
                 plan.namespaces.later |= plan.namespaces.birth & CGROUP;
                 plan.namespaces.birth &= !CGROUP;
                 plan.waits_at_birth = true;
-                bear(plan, fds, None).map(|side| (side, true))
+                bear(plan, None).map(|side| (side, true))
             }
             other => other.map(|side| (side, false)),
         },
@@ -62,20 +63,20 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) 
                 .map(OwnedFd::try_clone)
                 .collect::<io::Result<_>>();
             fds.doors = doors.map_err(|error| Error::host("dup", "a cgroup's tasks", error))?;
-            match bear(plan, fds, cgroup.as_ref().map(AsFd::as_fd)) {
+            match bear(plan, cgroup.as_ref().map(AsFd::as_fd)) {
                 Err(Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EOPNOTSUPP) => {
                     fds.doors.clear();
                     plan.waits_at_birth = true;
-                    bear(plan, fds, None).map(|side| (side, true))
+                    bear(plan, None).map(|side| (side, true))
                 }
                 other => other.map(|side| (side, false)),
             }
         }
         Placement::ByParent | Placement::ByChild { .. } => {
             plan.waits_at_birth = true;
-            bear(plan, fds, None).map(|side| (side, true))
+            bear(plan, None).map(|side| (side, true))
         }
-        Placement::Nowhere => bear(plan, fds, None).map(|side| (side, false)),
+        Placement::Nowhere => bear(plan, None).map(|side| (side, false)),
     };
     let (side, must_be_placed) = born.map_err(|errno| Error::Setup {
         step: born_text(plan, errno),
@@ -119,24 +120,25 @@ fn born_text(plan: &Plan, errno: Errno) -> String {
 }
 
 /// The clone itself.
-fn bear(plan: &Plan, fds: &Fds, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> {
+fn bear(
+    plan: &Plan,
+    stage: &[(OwnedFd, u64)],
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Side, Errno> {
     let mut flags = plan.namespaces.birth;
     if plan.namespaces.time_offsets.is_some() {
         flags &= !TIME;
     }
-    let joins = plan.namespaces.joins.iter().zip(&fds.joins);
-    match joins.into_iter().find(|(join, _)| join.kind == USER) {
-        Some((_, user)) if plan.namespaces.makes_inside_a_joined_user_namespace() => {
-            bear_inside(user.as_fd(), flags, cgroup)
-        }
-        _ => clone::clone3(flags, cgroup),
+    match stage {
+        [] => clone::clone3(flags, cgroup),
+        stage => bear_on_a_stage(stage, flags, cgroup),
     }
 }
 
-/// Namespaces that must belong to a joined user namespace: a process that joins it has the child in
-/// keel's name (`CLONE_PARENT`), hands over its pidfd, and is gone. keel itself could not come back.
-fn bear_inside(
-    user: BorrowedFd<'_>,
+/// A birth in namespaces from which keel could not come back: a process that joins them has the child
+/// in keel's name (`CLONE_PARENT`), hands over its pidfd, and is gone.
+fn bear_on_a_stage(
+    joins: &[(OwnedFd, u64)],
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Side, Errno> {
@@ -145,9 +147,7 @@ fn bear_inside(
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags_of)?;
     let stage = match clone::clone3(0, cgroup)? {
         Side::Child => {
-            let born = clone::setns(user, USER)
-                .and_then(|()| proc::set_gid(0))
-                .and_then(|()| proc::set_uid(0))
+            let born = enter_stage(joins)
                 .and_then(|()| clone::clone3(flags | libc::CLONE_PARENT as u64, None));
             match born {
                 Ok(Side::Child) => return Ok(Side::Child),
@@ -177,6 +177,32 @@ fn bear_inside(
     }
 }
 
+/// Joins what the runtime may join as it is, then a user namespace, then what that gives the right to.
+fn enter_stage(joins: &[(OwnedFd, u64)]) -> Result<(), Errno> {
+    let mut refused = 0u8;
+    for (index, (fd, kind)) in joins
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, kind))| *kind != USER)
+    {
+        match clone::setns(fd.as_fd(), *kind) {
+            Err(Errno::EPERM) => refused |= 1 << index,
+            other => other?,
+        }
+    }
+    for (fd, _) in joins.iter().filter(|(_, kind)| *kind == USER) {
+        clone::setns(fd.as_fd(), USER)?;
+        proc::set_gid(0)?;
+        proc::set_uid(0)?;
+    }
+    for (index, (fd, kind)) in joins.iter().enumerate() {
+        if refused & (1 << index) != 0 {
+            clone::setns(fd.as_fd(), *kind)?;
+        }
+    }
+    Ok(())
+}
+
 /// The pid behind a pidfd, in the runtime's pid namespace. Man page: pidfd_open(2), "fdinfo".
 fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
@@ -186,47 +212,61 @@ fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
         .ok_or(Errno::ESRCH)
 }
 
+/// What is to be joined before the child is born.
+#[derive(Default)]
+struct Joined {
+    /// The runtime's own namespaces, to which it goes back.
+    restore: Vec<(OwnedFd, u64)>,
+    /// What only a process on the way may join: there is no way back.
+    stage: Vec<(OwnedFd, u64)>,
+}
+
 /// A pid or time namespace takes effect for children only: the runtime joins or makes it, has the
-/// child, and goes back. Returns the way back.
-fn join_for_children(plan: &Plan, fds: &mut Fds) -> Result<Vec<(OwnedFd, u64)>> {
-    let mut restore = Vec::new();
-    let own = |name: &str| -> Result<OwnedFd> {
-        let path = format!("/proc/self/ns/{name}");
-        let file = fs::File::open(&path).map_err(|error| Error::host("open", &path, error))?;
-        Ok(file.into())
+/// child, and goes back.
+fn join_for_children(plan: &Plan, fds: &mut Fds) -> Result<Joined> {
+    let mut joined = Joined::default();
+    let copy = |fd: &OwnedFd| {
+        let copy = fd.try_clone();
+        copy.map_err(|error| Error::host("dup", "a namespace's descriptor", error))
     };
+    let inside_user = plan.namespaces.makes_inside_a_joined_user_namespace();
     for (join, fd) in plan.namespaces.joins.iter().zip(&fds.joins) {
-        let name = match join.kind {
-            PID => "pid",
-            TIME => "time",
-            _ => continue,
-        };
-        restore.push((own(name)?, join.kind));
-        clone::setns(fd.as_fd(), join.kind)
-            .map_err(|errno| Error::host("join namespace", join.path.display(), errno))?;
+        match join.kind {
+            USER if inside_user => joined.stage.push((copy(fd)?, USER)),
+            PID | TIME => match way_back(join.kind)? {
+                None => joined.stage.push((copy(fd)?, join.kind)),
+                Some(own) => {
+                    joined.restore.push((own, join.kind));
+                    clone::setns(fd.as_fd(), join.kind).map_err(|errno| {
+                        Error::host("join namespace", join.path.display(), errno)
+                    })?;
+                }
+            },
+            _ => {}
+        }
     }
     if let Some((init, kinds)) = &mut fds.init
         && *kinds & PID != 0
     {
-        restore.push((own("pid")?, PID));
         // Without the host's rights over it, the way into the pid namespace leads through the user
-        // namespace, and there is no way back: then nothing is left for the child to do there.
-        let unprivileged = *kinds & (PID | USER);
-        match clone::setns(init.as_fd(), PID) {
+        // namespace.
+        let own = way_back(PID)?;
+        let (way, result) = match clone::setns(init.as_fd(), PID) {
             Err(Errno::EPERM) if *kinds & USER != 0 => {
-                restore.clear();
-                clone::setns(init.as_fd(), unprivileged)
-                    .map_err(|errno| Error::host("join", "the container's namespaces", errno))?;
-                *kinds &= !unprivileged;
+                (PID | USER, clone::setns(init.as_fd(), PID | USER))
             }
-            other => {
-                other.map_err(|errno| Error::host("join", "the container's namespaces", errno))?;
-                *kinds &= !PID;
-            }
-        }
+            other => (PID, other),
+        };
+        result.map_err(|errno| Error::host("join", "the container's namespaces", errno))?;
+        *kinds &= !way;
+        // Without a way back there is nothing left that exec would have to do in its own.
+        let own = own.filter(|_| way == PID);
+        joined.restore.extend(own.map(|own| (own, PID)));
     }
     if let Some(offsets) = &plan.namespaces.time_offsets {
-        restore.push((own("time")?, TIME));
+        joined
+            .restore
+            .extend(way_back(TIME)?.map(|own| (own, TIME)));
         clone::unshare(TIME).map_err(|errno| Error::host("make", "a time namespace", errno))?;
         let path = "/proc/self/timens_offsets";
         fs::write(path, offsets).map_err(|error| match error.raw_os_error() {
@@ -237,7 +277,18 @@ fn join_for_children(plan: &Plan, fds: &mut Fds) -> Result<Vec<(OwnedFd, u64)>> 
             _ => Error::host("write", path, error),
         })?;
     }
-    Ok(restore)
+    Ok(joined)
+}
+
+/// The runtime's own namespace for its children, if it has the right to come back to that.
+fn way_back(kind: u64) -> Result<Option<OwnedFd>> {
+    let path = format!("/proc/self/ns/{}", namespaces::proc_name(kind));
+    let file = fs::File::open(&path).map_err(|error| Error::host("open", &path, error))?;
+    match clone::setns(file.as_fd(), kind) {
+        Ok(()) => Ok(Some(file.into())),
+        Err(Errno::EPERM) => Ok(None),
+        Err(errno) => Err(Error::host("join", &path, errno)),
+    }
 }
 
 impl Spawned {
@@ -245,7 +296,7 @@ impl Spawned {
     ///
     /// # Errors
     /// [`Error::Host`] with the kernel's reason, or what newuidmap(1) says.
-    pub fn map_ids(&self, plan: &Plan, privileged: bool) -> Result<()> {
+    pub fn map_ids(&self, plan: &Plan, may_set_ids: bool) -> Result<()> {
         let Some((uids, gids)) = &plan.namespaces.id_maps else {
             return Ok(());
         };
@@ -253,7 +304,7 @@ impl Spawned {
             let path = format!("/proc/{}/{file}", self.pid);
             fs::write(&path, text).map_err(|error| Error::host("write", &path, error))
         };
-        if privileged {
+        if may_set_ids {
             write("uid_map", uids)?;
             return write("gid_map", gids);
         }
@@ -279,12 +330,22 @@ impl Spawned {
             .arg(self.pid.to_string())
             .args(&numbers)
             .output()
-            .map_err(|error| Error::host("run", helper, error))?;
+            .map_err(|error| {
+                let why = "package uidmap; without it a user can map one id, its own";
+                Error::host("run", format!("{helper} ({why})"), error)
+            })?;
         if output.status.success() {
             return Ok(());
         }
         let why = String::from_utf8_lossy(&output.stderr);
-        Err(Error::Failed(format!("{helper}: {}", why.trim())))
+        let why = why
+            .trim()
+            .trim_start_matches(helper)
+            .trim_start_matches(": ");
+        let file = helper.replace("new", "/etc/sub").replace("map", "");
+        Err(Error::Failed(format!(
+            "{helper}: {why} (the ids that a user may map are in {file})"
+        )))
     }
 
     /// Sets `/proc/PID/oom_score_adj`.

@@ -1,7 +1,7 @@
 //! Bundles: a root file system made of busybox, and a config.json to be changed at will.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -37,6 +37,19 @@ impl Bundle {
         };
         fill(&this.rootfs());
         this
+    }
+
+    /// Makes `user` the owner of the bundle's directories. Files stay: busybox is a hard link.
+    pub(crate) fn give_to(&self, user: u32) {
+        fn give(dir: &Path, user: u32) {
+            chown(dir, Some(user), Some(user)).expect("tests run as root");
+            for entry in fs::read_dir(dir).expect("it is a directory").flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    give(&entry.path(), user);
+                }
+            }
+        }
+        give(&self.path, user);
     }
 
     /// The bundle's directory.

@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::prctl::set_child_subreaper;
 use tempfile::TempDir;
 
@@ -34,8 +36,20 @@ pub struct Runtime {
     kind: Kind,
     dir: TempDir,
     token: String,
+    /// Who executes it, if not root.
+    user: Option<u32>,
+    /// The process that keeps [`Runtime::become_root_of_a_user_namespace`]'s.
+    holder: Option<Child>,
     before: HostSnapshot,
 }
+
+/// The user of [`Runtime::rootless`].
+pub const USER: u32 = 61_000;
+
+/// The first of the user's subordinate ids, and how many there are.
+pub const SUBORDINATE: u32 = 700_000;
+/// See [`SUBORDINATE`].
+pub const SUBORDINATES: u32 = 65_536;
 
 static RUNTIMES: AtomicUsize = AtomicUsize::new(0);
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
@@ -78,12 +92,104 @@ impl Runtime {
             kind,
             dir,
             token,
+            user: None,
+            holder: None,
             before,
         };
         if !without.is_empty() {
             this.take_away(&without);
         }
         this
+    }
+
+    /// The runtime as the user [`USER`] runs it, without any right: every command line is executed by
+    /// that user, who owns the root directory and the bundles' directories. Ids from
+    /// [`SUBORDINATE`] on belong to the user in `/etc/subuid` and `/etc/subgid`.
+    ///
+    /// # Panics
+    /// As [`Runtime::new`], and without setpriv of util-linux.
+    pub fn rootless() -> Self {
+        let mut this = Self::new();
+        this.add_user();
+        // The build directory may lie where the user cannot go.
+        let binary = this
+            .dir()
+            .join(this.binary.file_name().expect("a file's name"));
+        fs::hard_link(&this.binary, &binary)
+            .or_else(|_| fs::copy(&this.binary, &binary).map(drop))
+            .expect("the scratch directory is writable");
+        this.binary = binary;
+        chown(this.root(), Some(USER), Some(USER)).expect("tests run as root");
+        let user = USER.to_string();
+        let words = [
+            "setpriv",
+            "--reuid",
+            &user,
+            "--regid",
+            &user,
+            "--clear-groups",
+        ];
+        this.launcher = words.map(String::from).into();
+        this.user = Some(USER);
+        this.before = HostSnapshot::take(Scope {
+            token: &this.token,
+            root: &this.root(),
+        });
+        this
+    }
+
+    /// From now on every command line is executed by root of a user namespace that belongs to the
+    /// user, with the subordinate ids mapped after its own: as podman and buildah do it.
+    ///
+    /// # Panics
+    /// Without unshare and nsenter of util-linux, and newuidmap.
+    pub fn become_root_of_a_user_namespace(&mut self) {
+        let mut holder = Command::new(&self.launcher[0]);
+        holder
+            .args(&self.launcher[1..])
+            .args(["unshare", "--user", "--mount"]);
+        holder.args(["--map-root-user", "--map-auto", "cat"]);
+        let mut holder = holder
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("util-linux is installed");
+        // It answers once it is cat, in the namespaces.
+        let (input, output) = (holder.stdin.as_mut(), holder.stdout.as_mut());
+        input.expect("a pipe").write_all(b"!").expect("cat reads");
+        output
+            .expect("a pipe")
+            .read_exact(&mut [0])
+            .expect("cat writes");
+        let pid = holder.id().to_string();
+        let words = ["nsenter", "-t", &pid, "-U", "-m", "-S", "0", "-G", "0"];
+        self.launcher = words.map(String::from).into();
+        self.holder = Some(holder);
+    }
+
+    /// From now on the user of [`Runtime::rootless`] is in these groups, too.
+    ///
+    /// # Panics
+    /// If the runtime is root's.
+    pub fn give_groups(&mut self, groups: &str) {
+        let last = self
+            .launcher
+            .last_mut()
+            .expect("the launcher of `rootless`");
+        *last = format!("--groups={groups}");
+    }
+
+    /// Names the user in the files that newuidmap(1) reads, for this test's mount namespace only.
+    fn add_user(&self) {
+        let passwd = format!("kt-user:x:{USER}:{USER}::/:/bin/sh\n");
+        let ids = format!("kt-user:{SUBORDINATE}:{SUBORDINATES}\n");
+        for (name, line) in [("passwd", &passwd), ("subuid", &ids), ("subgid", &ids)] {
+            let (real, own) = (Path::new("/etc").join(name), self.dir().join(name));
+            let text = fs::read_to_string(&real).expect("Debian has the file");
+            fs::write(&own, format!("{text}{line}")).expect("the scratch directory is writable");
+            let none: Option<&str> = None;
+            mount(Some(&own), &real, none, MsFlags::MS_BIND, none).expect("tests run as root");
+        }
     }
 
     /// A runtime on a kernel that lacks these system calls (comma-separated).
@@ -154,7 +260,11 @@ impl Runtime {
 
     /// A new busybox bundle in the scratch directory.
     pub fn bundle(&self) -> Bundle {
-        Bundle::new(self.dir.path(), &self.token)
+        let bundle = Bundle::new(self.dir.path(), &self.token);
+        if let Some(user) = self.user {
+            bundle.give_to(user);
+        }
+        bundle
     }
 
     /// A command line after `--root`.
@@ -231,6 +341,10 @@ impl Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         self.delete_everything();
+        if let Some(mut holder) = self.holder.take() {
+            let _ = holder.kill();
+            let _ = holder.wait();
+        }
         if !std::thread::panicking() {
             self.assert_clean("the test");
         }

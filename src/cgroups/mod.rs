@@ -39,7 +39,7 @@ use crate::error::{Error, Result};
 
 pub use dbus::Value;
 pub use oom::OomWatch;
-pub use paths::{Host, Mount, plan_on};
+pub use paths::{Host, Mount, own, plan_on};
 pub use stats::Stats;
 
 /// What `create` asks for.
@@ -266,7 +266,7 @@ pub trait Driver {
 /// See [`plan_on`]; and if the cgroup is in use, which must not come to be recorded as the new
 /// container's: whoever deletes that would delete the other's.
 pub fn plan(request: &Request<'_>) -> Result<Saved> {
-    let saved = plan_on(request, &Host::read(request)?)?;
+    let saved = plan_on(request, &Host::read(request.is_below_the_runtime())?)?;
     files(&saved).refuse_used()?;
     Ok(saved)
 }

@@ -3,7 +3,7 @@
 //! Nothing is created here, so the caller can write the intent to state.json before the effect.
 //! Sources: runtime-spec, config-linux.md "Cgroups Path"; cgroups(7); systemd.slice(5).
 
-use std::collections::BTreeSet;
+use std::path::Path;
 
 use procfs::process::MountInfo;
 
@@ -65,26 +65,35 @@ pub struct Mount {
 }
 
 impl Host {
-    /// Reads the facts that `request` needs: one `statfs` on v2, `mountinfo` on v1.
-    pub fn read(request: &Request<'_>) -> Result<Self> {
-        let own = if request.is_below_the_runtime() {
+    /// Reads the facts: one `statfs` on v2, `mountinfo` on v1; the runtime's own cgroups only if they
+    /// are asked for.
+    pub fn read(with_own: bool) -> Result<Self> {
+        let own = if with_own {
             read("/proc/self/cgroup")?
         } else {
             String::new()
         };
         let uid = nix::unistd::geteuid().as_raw();
         if is_cgroup2(ROOT) {
-            let mounts = vec![Mount::unified(ROOT)];
+            let mut mount = Mount::unified(ROOT);
+            // Only a runtime that sees its own cgroup below the root can see a part of the tree.
+            if with_own && own.trim_end() != "0::/" {
+                mount.root = root_of(ROOT, &read("/proc/self/mountinfo")?);
+            }
             return Ok(Self {
                 version: Version::V2,
-                mounts,
+                mounts: vec![mount],
                 own,
                 uid,
             });
         }
-        let mut mounts = v1_mounts(&read("/proc/self/mountinfo")?);
+        let mountinfo = read("/proc/self/mountinfo")?;
+        let mut mounts = v1_mounts(&mountinfo);
         if is_cgroup2(HYBRID) {
-            mounts.push(Mount::unified(HYBRID));
+            mounts.push(Mount {
+                root: root_of(HYBRID, &mountinfo),
+                ..Mount::unified(HYBRID)
+            });
         }
         Ok(Self {
             version: Version::V1,
@@ -131,7 +140,7 @@ impl Mount {
 
 impl Request<'_> {
     /// Whether the answer depends on the cgroup that the runtime itself is in.
-    fn is_below_the_runtime(&self) -> bool {
+    pub fn is_below_the_runtime(&self) -> bool {
         match self.manager {
             Manager::Cgroupfs => !self.cgroups_path.is_some_and(|path| path.starts_with('/')),
             Manager::Systemd => self.rootless,
@@ -203,6 +212,15 @@ pub fn plan_on(request: &Request<'_>, host: &Host) -> Result<Saved> {
         ));
     }
     Ok(saved)
+}
+
+/// The cgroups that the runtime itself is in.
+///
+/// # Errors
+/// [`Error::Host`] if the host's files about them cannot be read.
+pub fn own() -> Result<Vec<Hierarchy>> {
+    let host = Host::read(true)?;
+    Ok(hierarchies(&host, |mount| host.own_cgroup(mount)))
 }
 
 fn hierarchies(host: &Host, path: impl Fn(&Mount) -> String) -> Vec<Hierarchy> {
@@ -365,8 +383,8 @@ fn escaped(id: &str) -> String {
 
 /// One mount for each v1 hierarchy, out of the text of mountinfo: proc_pid_mountinfo(5).
 fn v1_mounts(mountinfo: &str) -> Vec<Mount> {
-    let mut seen = BTreeSet::new();
-    let mut mounts = Vec::new();
+    let all = places(mountinfo);
+    let mut mounts: Vec<Mount> = Vec::new();
     for line in mountinfo.lines().filter(|line| line.contains(" - cgroup ")) {
         let Ok(info) = MountInfo::from_line(line) else {
             continue;
@@ -380,7 +398,9 @@ fn v1_mounts(mountinfo: &str) -> Vec<Mount> {
         if options.get("name").and_then(Option::as_deref) == Some("systemd") {
             controllers.push(NAMED.into());
         }
-        if info.fs_type == "cgroup" && !controllers.is_empty() && seen.insert(controllers.clone()) {
+        let is_known = mounts.iter().any(|mount| mount.controllers == controllers);
+        let is_ours = info.fs_type == "cgroup" && !controllers.is_empty() && !is_known;
+        if is_ours && place(line).is_some_and(|place| is_visible(place, &all)) {
             let point = info.mount_point.to_string_lossy().into_owned();
             mounts.push(Mount {
                 point,
@@ -390,6 +410,63 @@ fn v1_mounts(mountinfo: &str) -> Vec<Mount> {
         }
     }
     mounts
+}
+
+/// Which directory of the v2 hierarchy is mounted at `point`.
+fn root_of(point: &str, mountinfo: &str) -> String {
+    let all = places(mountinfo);
+    let root = mountinfo.lines().find_map(|line| {
+        let place = place(line).filter(|place| place.point == point && is_visible(*place, &all));
+        place.and_then(|_| line.split(' ').nth(3))
+    });
+    root.unwrap_or("/").to_owned()
+}
+
+/// Where a mount is: proc_pid_mountinfo(5), fields 1, 2 and 5.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    id: &'a str,
+    parent: &'a str,
+    point: &'a str,
+}
+
+fn place(line: &str) -> Option<Place<'_>> {
+    let mut fields = line.split(' ');
+    Some(Place {
+        id: fields.next()?,
+        parent: fields.next()?,
+        point: fields.nth(2)?,
+    })
+}
+
+fn places(mountinfo: &str) -> Vec<Place<'_>> {
+    mountinfo.lines().filter_map(place).collect()
+}
+
+/// Whether nothing is mounted over the mount, or over one that it lies in. In a container that was
+/// given all of the host's `/sys` there can be two at the same place.
+fn is_visible(place: Place<'_>, all: &[Place<'_>]) -> bool {
+    let covers = |other: &Place<'_>, place: &Place<'_>| {
+        let on_it = other.parent == place.id && other.point == place.point;
+        let above = other.parent == place.parent
+            && other.point != place.point
+            && Path::new(place.point).starts_with(other.point);
+        on_it || above
+    };
+    // What covers a mount is itself mounted on it: on the way up, that is the way.
+    let (mut place, mut came_from) = (place, "");
+    for _ in all {
+        let mut others = all.iter().filter(|other| other.id != came_from);
+        if others.any(|other| covers(other, &place)) {
+            return false;
+        }
+        came_from = place.id;
+        match all.iter().find(|other| other.id == place.parent) {
+            Some(parent) => place = *parent,
+            None => return true,
+        }
+    }
+    true
 }
 
 fn has_unified(resources: &oci_spec::runtime::LinuxResources) -> bool {
@@ -479,6 +556,30 @@ mod tests {
             found,
             wanted.map(|(point, list)| (point.to_owned(), list.to_owned()))
         );
+    }
+
+    #[test]
+    fn covered_mounts_do_not_count() {
+        let covered = format!(
+            "41 50 0:30 /own /sys/fs/cgroup/devices ro - cgroup cgroup rw,devices\n\
+             42 50 0:27 /own /sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw\n\
+             {MOUNTINFO}50 30 0:40 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n"
+        );
+        let found = v1_mounts(&covered);
+        let found: Vec<_> = found
+            .iter()
+            .map(|mount| (mount.point.as_str(), mount.root.as_str()))
+            .collect();
+        assert!(
+            found.contains(&("/sys/fs/cgroup/devices", "/own")),
+            "{found:?}"
+        );
+        assert!(
+            !found.iter().any(|(point, _)| point.contains("cpu")),
+            "{found:?}"
+        );
+        assert_eq!(root_of(HYBRID, &covered), "/own");
+        assert_eq!(root_of(HYBRID, MOUNTINFO), "/");
     }
 
     #[test]

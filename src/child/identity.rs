@@ -21,8 +21,11 @@ pub fn assume(plan: &Plan) -> Result<(), Fault> {
         caps::limit_bounding(sets.bounding).at(Step::Bounding, 0)?;
     }
     hand_over_stdio(process.uid).at(Step::Stdio, 0)?;
-    if plan.may_set_groups {
-        proc::set_groups(&process.groups).at(Step::Groups, 0)?;
+    if !plan.keeps_groups {
+        match proc::set_groups(&process.groups) {
+            Err(Errno::EPERM) if plan.may_lack_groups => {}
+            other => other.at(Step::Groups, 0)?,
+        }
     }
     // Root may enter where the user may not, and the reverse on a network file system.
     let early = nix::unistd::chdir(process.cwd.as_c_str());

@@ -138,16 +138,7 @@ fn new_instance(
     {
         inherit_mode(context.as_fd(), covered).at(Step::MountOption, index)?;
     }
-    match mount::fsmount(context.as_fd(), entry.attr.set) {
-        // A cgroup namespace that is not the user namespace's own cannot be mounted, only shown.
-        Err(Errno::EPERM | Errno::EBUSY) if fs.as_bytes() == b"cgroup2" => {
-            let made = mount::clone_tree(AT_FDCWD, c"/sys/fs/cgroup", Reach::One);
-            let made = made.at(Step::MountCreate, index)?;
-            set_attr(made.as_fd(), entry.attr, Reach::One).at(Step::MountAttr, index)?;
-            Ok(made)
-        }
-        other => other.at(Step::MountCreate, index),
-    }
+    mount::fsmount(context.as_fd(), entry.attr.set).at(Step::MountCreate, index)
 }
 
 /// Sets the `mode` parameter to the permission bits of the directory `covered`.

@@ -32,6 +32,16 @@ pub struct Root {
     pub from: From,
 }
 
+impl Root {
+    /// Permissions of the directory, if it has to be made.
+    pub fn mode(&self) -> u32 {
+        match self.from {
+            From::Xdg => 0o1700,
+            From::Flag | From::Default => 0o711,
+        }
+    }
+}
+
 /// Who chose the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {

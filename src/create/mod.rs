@@ -15,7 +15,7 @@ use crate::hooks;
 use crate::netdevices::Moved;
 use crate::notify;
 use crate::plan::fds::Fds;
-use crate::plan::{Facts, Plan, Step, namespaces};
+use crate::plan::{Facts, Plan, Step, cgroup_mount, namespaces};
 use crate::spawn::{self, Role, Spawned};
 use crate::state::{Container, Init, Record, Status, gate};
 use crate::sys::fd;
@@ -131,7 +131,9 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     let placement = driver.prepare(resources)?;
     rollback.push(move || drop(cgroups::open(&cgroup).remove()));
     driver.confine(resources)?;
-    container.record.cgroup = driver.saved();
+    let made = driver.saved();
+    cgroup_mount::show_where_it_stays(&mut plan.mounts, &container.record.cgroup, &made)?;
+    container.record.cgroup = made;
 
     // After the cgroups: a container without a cgroup namespace gets its own ones as bind mounts.
     let mut fds = plan.open()?;
@@ -149,8 +151,9 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     context
         .log
         .debug(|| format!("process {pid} is cloned and placed"));
+    let may_set_ids = context.host.may_set_ids();
     let up = take_net_devices(&process, &plan, &fds, &mut rollback)
-        .and_then(|()| release(&process, &plan, &bundle, &container, context.host.is_root()))
+        .and_then(|()| release(&process, &plan, &bundle, &container, may_set_ids))
         .and_then(|()| {
             handover::seccomp_listener(&plan, &process, &container.record, Status::Creating)
         })
@@ -210,7 +213,7 @@ fn decide(
         bundle: &bundle.path,
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
-        setgroups_denied: !context.host.is_root(),
+        setgroups_may_be_denied: !context.host.is_root(),
         listen_fds: handed.listen,
         preserve_fds: handed.preserve,
         cgroup: Some(&cgroup),
@@ -218,6 +221,11 @@ fn decide(
         environment: &hooks::environment(),
     };
     let mut plan = Plan::for_create(&bundle.spec, &facts)?;
+    if let Some(join) = plan.namespaces.join(namespaces::USER)
+        && context.host.is_own_namespace("user", &join.path)?
+    {
+        plan.namespaces.stay_in_the_user_namespace();
+    }
     // In a user namespace of its own a process has them all.
     if !plan.namespaces.has(namespaces::USER) {
         plan.process.limit_capabilities(context.host.capabilities());
@@ -257,10 +265,10 @@ fn release(
     plan: &Plan,
     bundle: &Bundle,
     container: &Container,
-    privileged: bool,
+    may_set_ids: bool,
 ) -> Result<()> {
     process.reset_cpu_affinity();
-    process.map_ids(plan, privileged)?;
+    process.map_ids(plan, may_set_ids)?;
     process.set_oom_score(plan)?;
     process.raise_rlimits(plan)?;
     if plan.waits_at_birth {

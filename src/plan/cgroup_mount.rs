@@ -4,20 +4,32 @@ use std::ffi::CString;
 
 use super::mounts::{Mount, What};
 use super::text::cstring;
-use crate::cgroups::{Saved, Version};
+use crate::cgroups::{self, Hierarchy, Saved, Version};
 use crate::error::Result;
 use crate::sys::mount::{Attr, Reach};
 
 /// What the entry `mount` of type `cgroup` stands for on a host with these hierarchies.
 ///
 /// With a cgroup namespace of its own (`own_root`) the container mounts the hierarchies themselves,
-/// which then begin at its cgroup; without, on v1, its own cgroup is bound in their place.
-pub fn expand(mount: Mount, saved: Option<&Saved>, own_root: bool) -> Result<Vec<Mount>> {
+/// which then begin at its cgroup. Without one its own cgroup is bound in their place: always on v1,
+/// and on v2 where the caller lacks the rights over the host's tree (`unprivileged`), which a
+/// container shall not see either (CVE-2023-25809).
+pub fn expand(
+    mount: Mount,
+    saved: Option<&Saved>,
+    own_root: bool,
+    unprivileged: bool,
+) -> Result<Vec<Mount>> {
     let target = mount.target.to_string_lossy().into_owned();
-    let v1 = saved.filter(|saved| saved.version == Version::V1);
-    let Some(saved) = v1 else {
-        let what = new(c"cgroup2", &[])?;
-        return Ok(vec![Mount { what, ..mount }]);
+    let saved = match saved {
+        Some(saved) if saved.version == Version::V1 => saved,
+        _ => {
+            let what = match saved.and_then(|saved| saved.hierarchies.first()) {
+                Some(hierarchy) if unprivileged && !own_root => bind(hierarchy)?,
+                _ => new(c"cgroup2", &[])?,
+            };
+            return Ok(vec![Mount { what, ..mount }]);
+        }
     };
     let readonly = mount.attr.set & libc::MOUNT_ATTR_RDONLY;
     let shared = Attr {
@@ -36,11 +48,7 @@ pub fn expand(mount: Mount, saved: Option<&Saved>, own_root: bool) -> Result<Vec
         let what = match own_root {
             true if hierarchy.controllers.is_empty() => new(c"cgroup2", &[])?,
             true => new(c"cgroup", &hierarchy.controllers)?,
-            false => What::Bind {
-                source: cstring(hierarchy.full_path(), ".linux.cgroupsPath")?,
-                reach: Reach::One,
-                idmap: None,
-            },
+            false => bind(hierarchy)?,
         };
         list.push(Mount::new(
             at,
@@ -52,6 +60,46 @@ pub fn expand(mount: Mount, saved: Option<&Saved>, own_root: bool) -> Result<Vec
         ));
     }
     Ok(list)
+}
+
+fn bind(hierarchy: &Hierarchy) -> Result<What> {
+    Ok(What::Bind {
+        source: source(hierarchy)?,
+        reach: Reach::One,
+        idmap: None,
+    })
+}
+
+fn source(hierarchy: &Hierarchy) -> Result<CString> {
+    cstring(hierarchy.full_path(), ".linux.cgroupsPath")
+}
+
+/// Shows the runtime's own cgroup in each hierarchy of `planned` in which the container has got none:
+/// that is where it stays.
+///
+/// # Errors
+/// [`crate::error::Error::Host`] if the runtime's cgroup cannot be read.
+pub fn show_where_it_stays(mounts: &mut [Mount], planned: &Saved, made: &Saved) -> Result<()> {
+    let missing = |one: &&Hierarchy| !made.hierarchies.contains(one);
+    let missing: Vec<&Hierarchy> = planned.hierarchies.iter().filter(missing).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let own = cgroups::own()?;
+    for hierarchy in missing {
+        let Some(own) = own.iter().find(|own| own.mount == hierarchy.mount) else {
+            continue;
+        };
+        let (theirs, own) = (source(hierarchy)?, source(own)?);
+        for mount in mounts.iter_mut() {
+            if let What::Bind { source, .. } = &mut mount.what
+                && *source == theirs
+            {
+                source.clone_from(&own);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn new(fs: &std::ffi::CStr, params: &[String]) -> Result<What> {

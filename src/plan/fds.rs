@@ -127,7 +127,74 @@ impl Plan {
                 }
             }
         };
-        self.namespaces.joins.iter().map(open).collect()
+        let fds = self
+            .namespaces
+            .joins
+            .iter()
+            .map(open)
+            .collect::<Result<Vec<_>>>()?;
+        if let Some((uids, gids)) = &self.namespaces.joined_id_maps {
+            let joins = self.namespaces.joins.iter().zip(&fds);
+            let user = joins.into_iter().find(|(join, _)| join.kind == USER);
+            if let Some((join, fd)) = user {
+                check_id_maps(join, fd.as_fd(), uids, gids)?;
+            }
+        }
+        Ok(fds)
+    }
+}
+
+/// Refuses to join a user namespace whose maps are not those of config.json, which files have been
+/// given their owners by.
+fn check_id_maps(
+    join: &namespaces::Join,
+    user: BorrowedFd<'_>,
+    uids: &str,
+    gids: &str,
+) -> Result<()> {
+    let is = id_maps_of(user)?;
+    for (is, wanted, field) in [(&is.0, uids, "uidMappings"), (&is.1, gids, "gidMappings")] {
+        if !super::idmap::are_equal(is, wanted) {
+            let is = is.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+            let why = format!(
+                "the namespace maps {is} (inside, outside, count), .linux.{field} says otherwise: \
+                 leave the mappings out, or make them equal"
+            );
+            return Err(Error::spec(join.at.clone(), why));
+        }
+    }
+    Ok(())
+}
+
+/// `uid_map` and `gid_map` of a user namespace, seen from the runtime's own: those of a process that
+/// joins it for the moment.
+fn id_maps_of(user: BorrowedFd<'_>) -> Result<(String, String)> {
+    let failed = |errno| Error::host("join", "the user namespace of .linux.namespaces", errno);
+    let (ours, theirs) = socket_pair()?;
+    match clone::clone3(0, None).map_err(failed)? {
+        Side::Child => {
+            drop(ours);
+            if clone::setns(user, USER).is_ok() {
+                let _ = nix::unistd::write(&theirs, b"!");
+                // Until the parent has read, and gone with it in any case.
+                let _ = fd::poll_in(theirs.as_fd(), -1);
+            }
+            clone::exit_now(0)
+        }
+        Side::Parent { pid, pidfd } => {
+            drop(theirs);
+            let read = |file: &str| {
+                let path = format!("/proc/{pid}/{file}");
+                std::fs::read_to_string(&path).map_err(|error| Error::host("read", path, error))
+            };
+            let maps = match nix::unistd::read(&ours, &mut [0]) {
+                Ok(1) => read("uid_map").and_then(|uids| Ok((uids, read("gid_map")?))),
+                _ => Err(failed(Errno::EPERM)),
+            };
+            drop(ours);
+            fd::wait(pidfd.as_fd()).map_err(failed)?;
+            maps
+        }
     }
 }
 

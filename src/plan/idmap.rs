@@ -47,6 +47,20 @@ pub fn text(mappings: &[LinuxIdMapping], at: &str) -> Result<String> {
     Ok(text)
 }
 
+/// Whether two maps, as the kernel reads or writes them, map the same ids.
+pub fn are_equal(one: &str, other: &str) -> bool {
+    let extents = |text: &str| {
+        let words = text.lines().map(|line| {
+            let numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+            numbers.collect::<Result<Vec<_>, _>>()
+        });
+        let mut extents = words.collect::<Result<Vec<_>, _>>().ok()?;
+        extents.sort_unstable();
+        Some(extents)
+    };
+    extents(one).is_some_and(|one| Some(one) == extents(other))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +77,15 @@ mod tests {
     fn a_map_is_written_as_the_kernel_reads_it() {
         let text = text(&maps(&[(0, 1000, 1), (1, 100_000, 65_535)]), ".m").unwrap();
         assert_eq!(text, "0 1000 1\n1 100000 65535\n");
+    }
+
+    #[test]
+    fn maps_are_equal_whatever_their_order_and_spaces() {
+        let kernel = "         1     100000      65536\n         0       1000          1\n";
+        assert!(are_equal("0 1000 1\n1 100000 65536\n", kernel));
+        assert!(!are_equal("0 1000 1\n", kernel));
+        assert!(!are_equal("0 1000 1\n1 100000 65535\n", kernel));
+        assert!(!are_equal("", kernel) && !are_equal("a b c", "a b c"));
     }
 
     #[test]

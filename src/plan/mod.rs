@@ -13,7 +13,7 @@ use crate::cgroups;
 use crate::error::{Error, Result};
 use crate::sys::mount::{Attr, Reach};
 
-mod cgroup_mount;
+pub mod cgroup_mount;
 pub mod fds;
 pub mod hooks;
 pub mod idmap;
@@ -79,8 +79,10 @@ pub struct Plan {
     pub created_state: StateText,
     /// Whether the parent runs hooks between the mounts and the pivot.
     pub parent_hooks: bool,
-    /// Whether supplementary groups can be set: not where `setgroups` is denied.
-    pub may_set_groups: bool,
+    /// Whether the process keeps the supplementary groups of the runtime: see [`KEEP_GROUPS`].
+    pub keeps_groups: bool,
+    /// Whether the process does without its groups where its user namespace denies setgroups(2).
+    pub may_lack_groups: bool,
     /// Whether the child must wait for the parent before it does anything.
     pub waits_at_birth: bool,
     /// Whether processes of somebody else may live in the namespaces that are entered.
@@ -94,8 +96,8 @@ pub struct Plan {
 pub struct Facts<'a> {
     /// The container's id.
     pub id: &'a str,
-    /// The caller cannot set groups: rootless with `setgroups` denied.
-    pub setgroups_denied: bool,
+    /// The caller is not the host's root, so its user namespace may deny setgroups(2) for good.
+    pub setgroups_may_be_denied: bool,
     /// The bundle's absolute path.
     pub bundle: &'a Path,
     /// `--no-pivot`.
@@ -119,7 +121,7 @@ impl<'a> Facts<'a> {
     pub const fn of(bundle: &'a Path) -> Self {
         Self {
             id: "",
-            setgroups_denied: false,
+            setgroups_may_be_denied: false,
             bundle,
             no_pivot: false,
             no_new_keyring: false,
@@ -211,7 +213,8 @@ impl Plan {
                 .iter()
                 .flatten()
                 .any(|list| !list.is_empty()),
-            may_set_groups: !facts.setgroups_denied,
+            keeps_groups: keeps_groups(spec),
+            may_lack_groups: facts.setgroups_may_be_denied,
             waits_at_birth: placed_by_parent
                 || namespaces.id_maps.is_some()
                 || !namespaces.net_devices.is_empty(),
@@ -259,12 +262,22 @@ impl Plan {
             creating_state: StateText::default(),
             created_state: StateText::default(),
             parent_hooks: false,
-            may_set_groups: !facts.setgroups_denied,
+            keeps_groups: keeps_groups(spec),
+            may_lack_groups: facts.setgroups_may_be_denied,
             waits_at_birth: placed_by_parent,
             joins_others: true,
             first_closed_fd: first_closed(facts),
         })
     }
+}
+
+/// The annotation with which crun's callers (podman's `--group-add keep-groups`) ask that a rootless
+/// container keeps its user's groups. They cannot be mapped, but still give access to files.
+const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+fn keeps_groups(spec: &oci::Spec) -> bool {
+    let annotations = spec.annotations().as_ref();
+    annotations.is_some_and(|all| all.get(KEEP_GROUPS).is_some_and(|value| value == "1"))
 }
 
 /// The first descriptor that is not handed over.
@@ -352,7 +365,10 @@ fn read_mounts(
         let read = mounts::read(mount, index, context)?;
         if matches!(&read.what, mounts::What::New { fs, .. } if fs.as_bytes() == b"cgroup") {
             let own_root = namespaces.new_ones() & namespaces::CGROUP != 0;
-            list.extend(cgroup_mount::expand(read, facts.cgroup, own_root)?);
+            let unprivileged = namespaces.has(namespaces::USER)
+                || facts.cgroup.is_some_and(|saved| saved.rootless);
+            let (cgroup, read) = (facts.cgroup, read);
+            list.extend(cgroup_mount::expand(read, cgroup, own_root, unprivileged)?);
         } else {
             list.push(read);
         }

@@ -52,6 +52,8 @@ pub struct Namespaces {
     pub joins: Vec<Join>,
     /// Text for `uid_map` and `gid_map` of a new user namespace.
     pub id_maps: Option<(String, String)>,
+    /// What config.json says that those of a joined user namespace are.
+    pub joined_id_maps: Option<(String, String)>,
     /// Text for `timens_offsets` of a new time namespace.
     pub time_offsets: Option<String>,
     /// Interfaces of the host that move into the network namespace, in the order of their names.
@@ -107,7 +109,11 @@ impl Namespaces {
         // a cgroup namespace made before the child is in its cgroup shows the wrong root.
         read.later = new & CGROUP | if new & USER != 0 { new & IPC } else { 0 };
         read.birth = new & !read.later;
-        read.id_maps = id_maps(linux, seen, new)?;
+        let maps = id_maps(linux, seen, new)?;
+        match new & USER {
+            0 => read.joined_id_maps = maps,
+            _ => read.id_maps = maps,
+        }
         read.time_offsets = time_offsets(linux, new)?;
         read.net_devices = net_devices(linux);
         Ok(read)
@@ -126,6 +132,13 @@ impl Namespaces {
     /// The namespace of this kind that is joined.
     pub fn join(&self, kind: Flags) -> Option<&Join> {
         self.joins.iter().find(|join| join.kind == kind)
+    }
+
+    /// The user namespace to be joined is the one that the runtime is in, which setns(2) refuses:
+    /// podman's `--userns=container:ID` names it if that container has none of its own.
+    pub fn stay_in_the_user_namespace(&mut self) {
+        self.joins.retain(|join| join.kind != USER);
+        self.joined_id_maps = None;
     }
 
     /// Whether a user namespace is joined while others are made, which must belong to it.
@@ -196,8 +209,7 @@ fn id_maps(linux: &oci::Linux, seen: Flags, new: Flags) -> Result<Option<(String
             ".linux.gidMappings",
             "a new user namespace needs gidMappings",
         ),
-        // containerd and CRI-O name the maps of a joined namespace, too; it has its own already.
-        (Some(_), Some(_)) if new & USER == 0 => Ok(None),
+        // containerd and CRI-O name the maps of a joined namespace, too.
         (Some(uids), Some(gids)) => Ok(Some((uids, gids))),
     }
 }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::sys::fd;
 
 pub mod gate;
+mod members;
 pub mod store;
 
 pub use store::{Container, Store};

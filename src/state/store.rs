@@ -27,6 +27,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// Permissions of the root directory, if it has to be made.
+    mode: u32,
 }
 
 /// One container's directory, and its record.
@@ -39,9 +41,9 @@ pub struct Container {
 }
 
 impl Store {
-    /// The containers below `root`, which need not exist yet.
-    pub fn new(root: PathBuf) -> Self {
-        Self { root }
+    /// The containers below `root`, which need not exist yet and then is made with `mode`.
+    pub fn new(root: PathBuf, mode: u32) -> Self {
+        Self { root, mode }
     }
 
     /// Makes the directory of a new container and locks it.
@@ -55,7 +57,7 @@ impl Store {
             io::ErrorKind::NotFound => {
                 fs::DirBuilder::new()
                     .recursive(true)
-                    .mode(0o711)
+                    .mode(self.mode)
                     .create(&self.root)?;
                 make()
             }

@@ -17,6 +17,10 @@ pub struct Sets {
     pub ambient: u64,
 }
 
+/// `CAP_SETGID` as a mask.
+pub const SETGID: u64 = 1 << 6;
+/// `CAP_SETUID` as a mask.
+pub const SETUID: u64 = 1 << 7;
 /// `CAP_SYS_ADMIN` as a mask.
 pub const SYS_ADMIN: u64 = 1 << 21;
 

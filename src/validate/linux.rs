@@ -83,6 +83,12 @@ pub fn mapped_user(view: &View<'_>) -> Result<()> {
     if !gids.is_empty() && !is_mapped(gids, user.gid()) {
         return unmapped("gid", user.gid(), "gidMappings");
     }
+    let groups = user.additional_gids().iter().flatten().enumerate();
+    for (index, gid) in groups.filter(|_| !gids.is_empty()) {
+        if !is_mapped(gids, *gid) {
+            return unmapped(&format!("additionalGids[{index}]"), *gid, "gidMappings");
+        }
+    }
     Ok(())
 }
 
