@@ -46,8 +46,8 @@ pub enum Error {
         /// What to do about it.
         hint: String,
     },
-    /// The OCI runtime refused or failed; `message` is its own line.
-    #[error("failed to create task for container: {message}")]
+    /// The OCI runtime refused or failed; `message` ends with its own line.
+    #[error("{message}")]
     Runtime {
         /// The runtime's last error.
         message: String,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 /// Files that may configure the engine, first found wins. The second is dockerd's own, so that a
 /// machine that moves from Docker keeps its mirrors and log limits.
 const SETTINGS_FILES: &[&str] = &["/etc/rdocker/daemon.json", "/etc/docker/daemon.json"];
+/// The same below a plain user's own configuration directory, looked at before the machine's.
+const USER_SETTINGS_FILES: &[&str] = &["rdocker/daemon.json", "docker/daemon.json"];
 
 /// Directories, settings and identity of the machine rdocker works on.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub struct Host {
     pub exec_root: PathBuf,
     /// The configuration file, or its defaults.
     pub settings: Settings,
+    /// Root here is not the machine's root: a plain user's engine, or one inside a container.
+    pub in_user_namespace: bool,
 }
 
 /// The keys of `daemon.json` that have a meaning without a daemon; others are ignored.
@@ -71,14 +75,22 @@ impl Host {
     /// A configuration file that exists but cannot be read or parsed: guessing past it would start
     /// containers with other limits than the machine's owner wrote down.
     pub fn new(data_root: Option<PathBuf>, exec_root: Option<PathBuf>) -> Result<Self> {
-        let settings = Settings::load(SETTINGS_FILES)?;
-        let default = |name: &str| PathBuf::from(name).join("rdocker");
+        let user = rustix::process::geteuid();
+        let own = (!user.is_root()).then(|| UserDirectories::of(user.as_raw()));
+        let settings = match &own {
+            Some(own) => Settings::of_user(own)?,
+            None => Settings::load(SETTINGS_FILES.iter().map(PathBuf::from))?,
+        };
+        let (data, exec) = match &own {
+            Some(own) => (own.data.join("rdocker"), own.exec.join("rdocker")),
+            None => ("/var/lib/rdocker".into(), "/run/rdocker".into()),
+        };
         let data_root = data_root
             .or_else(|| settings.data_root.clone())
-            .unwrap_or_else(|| default("/var/lib"));
+            .unwrap_or(data);
         let exec_root = exec_root
             .or_else(|| settings.exec_root.clone())
-            .unwrap_or_else(|| default("/run"));
+            .unwrap_or(exec);
         let absolute = |path: PathBuf| {
             std::path::absolute(&path).map_err(|errno| Error::host("resolve", &path, errno))
         };
@@ -86,6 +98,7 @@ impl Host {
             data_root: absolute(data_root)?,
             exec_root: absolute(exec_root)?,
             settings,
+            in_user_namespace: own.is_some() || !in_first_user_namespace(),
         })
     }
 
@@ -110,18 +123,67 @@ impl Host {
     }
 }
 
+/// Whether user ids here are those of the machine: user_namespaces(7), `/proc/PID/uid_map`.
+pub fn in_first_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Where a plain user's files belong: XDG Base Directory Specification.
+#[derive(Debug)]
+struct UserDirectories {
+    data: PathBuf,
+    exec: PathBuf,
+    config: PathBuf,
+}
+
+impl UserDirectories {
+    fn of(uid: u32) -> Self {
+        let variable = |name: &str| {
+            let path = std::env::var_os(name).map(PathBuf::from);
+            path.filter(|path| path.is_absolute())
+        };
+        let home = variable("HOME").unwrap_or_else(|| "/".into());
+        Self {
+            data: variable("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share")),
+            config: variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")),
+            exec: variable("XDG_RUNTIME_DIR").unwrap_or_else(|| run_directory(uid)),
+        }
+    }
+}
+
+/// systemd's directory for a user if it is there, else one below the home of temporary files.
+fn run_directory(uid: u32) -> PathBuf {
+    let dir = PathBuf::from(format!("/run/user/{uid}"));
+    if dir.is_dir() {
+        return dir;
+    }
+    format!("/tmp/rdocker-{uid}").into()
+}
+
 impl Settings {
-    fn load(candidates: &[&str]) -> Result<Self> {
-        for path in candidates.iter().map(Path::new) {
-            let text = match fs::read(path) {
+    /// A user's own file, else the machine's, whose directories are not the user's to write.
+    fn of_user(own: &UserDirectories) -> Result<Self> {
+        let files = USER_SETTINGS_FILES.iter().map(|file| own.config.join(file));
+        if let Some(path) = files.into_iter().find(|path| path.exists()) {
+            return Self::load([path]);
+        }
+        let machine = Self::load(SETTINGS_FILES.iter().map(PathBuf::from))?;
+        Ok(Self {
+            data_root: None,
+            exec_root: None,
+            ..machine
+        })
+    }
+
+    fn load(candidates: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
+        for path in candidates {
+            let text = match fs::read(&path) {
                 Ok(text) => text,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::host("read", path, error)),
+                Err(error) => return Err(Error::host("read", &path, error)),
             };
-            return serde_json::from_slice(&text).map_err(|source| Error::Corrupt {
-                path: path.to_owned(),
-                source,
-            });
+            return serde_json::from_slice(&text).map_err(|source| Error::Corrupt { path, source });
         }
         Ok(Self::default())
     }
@@ -137,8 +199,7 @@ mod tests {
         let second = dir.path().join("second.json");
         fs::write(&second, r#"{"registry-mirrors":["http://m"],"unknown":1}"#).unwrap();
         let missing = dir.path().join("missing.json");
-        let settings =
-            Settings::load(&[missing.to_str().unwrap(), second.to_str().unwrap()]).unwrap();
+        let settings = Settings::load([missing, second]).unwrap();
         assert_eq!(settings.registry_mirrors, ["http://m"]);
     }
 
@@ -147,7 +208,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.json");
         fs::write(&path, "{").unwrap();
-        let error = Settings::load(&[path.to_str().unwrap()]).unwrap_err();
+        let error = Settings::load([path]).unwrap_err();
         assert!(
             error.chain().contains("daemon.json is not valid"),
             "{}",

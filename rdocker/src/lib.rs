@@ -12,6 +12,7 @@
 //! - [`volume`]: named and anonymous volumes.
 //! - [`seccomp`]: which system calls a container may make: the default profile and the user's.
 //! - [`network`]: a container's network and the files that name it.
+//! - [`rootless`]: a plain user's engine, inside one user namespace.
 //! - [`monitor`]: the small process beside every running container.
 //! - [`runtime`]: the only place that runs the OCI runtime's binary.
 //! - [`events`]: the log of what happened.
@@ -26,6 +27,7 @@ pub mod host;
 pub mod image;
 pub mod monitor;
 pub mod network;
+pub mod rootless;
 pub mod runtime;
 pub mod seccomp;
 pub mod store;

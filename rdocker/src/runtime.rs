@@ -118,7 +118,9 @@ impl Runtime {
             .spawn()
             .and_then(|mut child| child.wait());
         let status = child.map_err(|errno| Error::host("execute", &self.program, errno))?;
-        judge(status, &log, b"")
+        judge(status, &log, b"").map_err(|error| Error::Runtime {
+            message: format!("failed to create task for container: {error}"),
+        })
     }
 
     /// A verb without input; its stdout.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::container::record::Status;
 use crate::container::session::Session;
-use crate::container::{Container, Containers, merge};
+use crate::container::{Container, Containers, cgroup, merge};
 use crate::error::Result;
 use crate::events;
 use crate::host::Host;
@@ -67,7 +67,9 @@ impl Commit {
             created_by: merge::command_line(&container.record.config).join(" "),
             container: container.record.id.clone(),
         };
-        let frozen = self.pause && container.state.status == Status::Running;
+        let resources = &container.record.host_config.resources;
+        let can_freeze = cgroup::place(host, resources, &container.record.id).is_some();
+        let frozen = self.pause && can_freeze && container.state.status == Status::Running;
         if frozen {
             Session::connect(&container)?.request(&Request::Pause)?;
         }

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
-use crate::container::Container;
 use crate::container::args::RunArgs;
 use crate::container::create::{Then, create};
 use crate::container::request::{Caller, Request};
+use crate::container::spec::{self, Facts};
+use crate::container::{Container, cgroup};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::{self, Image, Images, Progress, Quiet};
@@ -32,6 +33,7 @@ impl Create {
         let images = Images::new(&store);
         let image = find_image(host, &images, &self.args, ui)?;
         let container = create(host, &images, &image, request, Then::Stop)?;
+        warn_of_limits(host, &container, ui)?;
         write_cidfile(&self.args, &container)?;
         ui.line(&container.record.id)
     }
@@ -65,6 +67,17 @@ pub fn find_image(host: &Host, images: &Images<'_>, args: &RunArgs, ui: &mut Ui)
     };
     super::transfer::pull(host, images, &reference, platform, shown.as_ref())?;
     Ok(images.resolve(name)?)
+}
+
+/// Says that limits are not kept where this user may make no cgroups, as Docker does.
+pub fn warn_of_limits(host: &Host, container: &Container, ui: &mut Ui) -> Result<()> {
+    let resources = &container.record.host_config.resources;
+    let wanted = spec::limits(resources, &Facts::default());
+    let has_some = wanted.as_object().is_some_and(|limits| !limits.is_empty());
+    if has_some && cgroup::place(host, resources, &container.record.id).is_none() {
+        ui.warn("This user may make no cgroups: limits on resources are discarded")?;
+    }
+    Ok(())
 }
 
 /// Writes the id to the file of `--cidfile`, which must not exist.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::container::api::Resources;
 use crate::container::cgroup;
 use crate::container::record::Status;
 use crate::container::{Containers, create};
@@ -73,6 +74,14 @@ impl Info {
         for (label, key) in more {
             ui.line(format_args!("{label}: {}", text(key)))?;
         }
+        ui.line(" Security Options:")?;
+        for option in security_options(host) {
+            let words = option.trim_start_matches("name=");
+            ui.line(format_args!(
+                "  {}",
+                words.replace(",profile=", "\n   Profile: ")
+            ))?;
+        }
         let memory = facts["MemTotal"].as_u64().unwrap_or(0);
         ui.line(format_args!(" Total Memory: {}", binary_size(memory)))?;
         ui.line(format_args!(" Name: {}", text("Name")))?;
@@ -111,6 +120,7 @@ fn facts(host: &Host) -> Result<Value> {
     let runtime = Runtime::find(host, "")
         .map(|runtime| runtime.name())
         .unwrap_or_default();
+    let makes_cgroups = cgroup::place(host, &Resources::default(), "id").is_some();
     Ok(json!({
         "Containers": containers.len(),
         "ContainersRunning": count(&|status| matches!(status, Status::Running | Status::Restarting)),
@@ -119,7 +129,7 @@ fn facts(host: &Host) -> Result<Value> {
         "Images": images,
         "Driver": "overlay2",
         "LoggingDriver": "json-file",
-        "CgroupDriver": "cgroupfs",
+        "CgroupDriver": if makes_cgroups { "cgroupfs" } else { "none" },
         "CgroupVersion": if cgroup::is_unified() { "2" } else { "1" },
         "Swarm": {"LocalNodeState": "inactive"},
         "DefaultRuntime": runtime,
@@ -140,9 +150,17 @@ fn facts(host: &Host) -> Result<Value> {
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "ApiVersion": version::API_VERSION,
         "LiveRestoreEnabled": true,
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "SecurityOptions": security_options(host),
         "Warnings": null,
     }))
+}
+
+fn security_options(host: &Host) -> Vec<&'static str> {
+    let mut options = vec!["name=seccomp,profile=builtin", "name=cgroupns"];
+    if host.in_user_namespace {
+        options.push("name=rootless");
+    }
+    options
 }
 
 /// `PRETTY_NAME` of os-release(5).

@@ -39,6 +39,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{EXIT_ENGINE, Error, Result};
 use crate::host::Host;
+use crate::rootless;
 use crate::ui::Ui;
 
 /// Images and containers, without a daemon
@@ -121,6 +122,8 @@ enum Verb {
     System(SystemVerb),
     #[command(name = "__monitor", hide = true)]
     Monitor(monitor::Monitor),
+    #[command(name = crate::rootless::VERB, hide = true)]
+    Namespaces,
 }
 
 /// Verbs on containers, alone or after `container`.
@@ -282,7 +285,20 @@ impl Verb {
             Self::Containers(ContainerForm::Remove(verb)) => verb.run(host, ui),
             Self::Volume(verb) => verb.run(host, ui),
             Self::Monitor(verb) => verb.run(host),
+            Self::Namespaces => rootless::hold(host),
         }
+    }
+
+    /// Verbs that touch neither images nor containers run as whoever typed them.
+    const fn needs_namespaces(&self) -> bool {
+        !matches!(
+            self,
+            Self::Login(_)
+                | Self::Logout(_)
+                | Self::Search(_)
+                | Self::Version(_)
+                | Self::Namespaces
+        )
     }
 
     /// Failures of verbs that start a program keep 125, 126 and 127 apart from its exit codes.
@@ -349,6 +365,9 @@ fn run(cli: Cli, ui: &mut Ui) -> Result<()> {
         });
     }
     let host = Host::new(cli.global.data_root, cli.global.exec_root)?;
+    if rootless::is_needed() && cli.verb.needs_namespaces() {
+        rootless::enter(&host)?;
+    }
     cli.verb.run(&host, ui)
 }
 

@@ -14,7 +14,7 @@ use crate::store::Store;
 use crate::ui::Ui;
 use crate::ui::terminal::{self, DetachKeys};
 
-use super::create::{find_image, write_cidfile};
+use super::create::{find_image, warn_of_limits, write_cidfile};
 use super::pump::{Options, Outcome, Pump, exit};
 
 /// Create and run a new container from an image
@@ -72,6 +72,7 @@ impl Run {
             let image = find_image(host, &images, &self.args, ui)?;
             create(host, &images, &image, request, Then::Start)?
         };
+        warn_of_limits(host, &container, ui)?;
         write_cidfile(&self.args, &container)?;
         match begin(host, &container, &streams) {
             Ok(session) => finish(&container, session, pump, ui),

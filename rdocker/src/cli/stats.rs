@@ -147,7 +147,7 @@ fn sample(container: &Container) -> Sample {
     if pid == 0 {
         return Sample::default();
     }
-    let cgroups = Cgroups::of(pid);
+    let cgroups = Cgroups::of_container(pid, &container.record.id);
     let number = |controller: &str, file: &str| -> Option<u64> {
         cgroups.read(controller, file)?.parse().ok()
     };

@@ -4,6 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::api::Resources;
+use crate::host::Host;
+
+/// Where cgroups are mounted on every machine.
+const ROOT: &str = "/sys/fs/cgroup";
+
 /// The cgroup directories of a process, by controller; the unified hierarchy is the empty name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroups {
@@ -18,6 +24,15 @@ impl Cgroups {
         Self {
             dirs: directories(&membership, &mounts),
         }
+    }
+
+    /// Those cgroups of its first process `pid` that are container `id`'s own. One that has none
+    /// is counted together with others, and their numbers are not its.
+    pub fn of_container(pid: i32, id: &str) -> Self {
+        let mut all = Self::of(pid);
+        let own = |dir: &Path| dir.to_string_lossy().contains(id);
+        all.dirs.retain(|_, dir| own(dir));
+        all
     }
 
     /// The directory of a v1 controller, else the unified one.
@@ -51,7 +66,31 @@ impl Cgroups {
 
 /// Whether this machine has the unified hierarchy alone.
 pub fn is_unified() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+    Path::new(ROOT).join("cgroup.controllers").exists()
+}
+
+/// Where the runtime makes a container's cgroup: `/PARENT/ID`, and `rdocker` is the parent that
+/// nobody named. `None` where this user may make none.
+///
+/// In a user namespace the top of a hierarchy is rarely ours. What is left is a cgroup beside our
+/// own, where that was delegated (cgroups(7), "Cgroup delegation"); the runtime takes a relative
+/// path that way.
+pub fn place(host: &Host, resources: &Resources, id: &str) -> Option<String> {
+    let parent = match resources.cgroup_parent.trim_matches('/') {
+        "" => "rdocker",
+        parent => parent,
+    };
+    let absolute = format!("/{parent}/{id}");
+    if !host.in_user_namespace {
+        return Some(absolute);
+    }
+    let may_write = |dir: &Path| rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
+    if may_write(Path::new(ROOT)) {
+        return Some(absolute);
+    }
+    let own = Cgroups::of(std::process::id().cast_signed());
+    let beside = own.dir("").and_then(Path::parent);
+    (is_unified() && beside.is_some_and(may_write)).then(|| format!("{parent}-{id}"))
 }
 
 /// Joins `/proc/PID/cgroup` (cgroups(7)) with the cgroup mounts of `/proc/self/mountinfo`.
@@ -99,9 +138,9 @@ pub struct OomCounter {
 
 impl OomCounter {
     /// Remembers where the counter is while the process still lives.
-    pub fn of(pid: i32) -> Self {
+    pub fn of(pid: i32, id: &str) -> Self {
         Self {
-            cgroups: Cgroups::of(pid),
+            cgroups: Cgroups::of_container(pid, id),
         }
     }
 
@@ -122,6 +161,23 @@ impl OomCounter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_is_below_its_parent_or_rdocker() {
+        let host = Host {
+            data_root: PathBuf::new(),
+            exec_root: PathBuf::new(),
+            settings: crate::host::Settings::default(),
+            in_user_namespace: false,
+        };
+        for (parent, want) in [("", "/rdocker/abc"), ("/p/q/", "/p/q/abc"), ("p", "/p/abc")] {
+            let resources = Resources {
+                cgroup_parent: parent.to_owned(),
+                ..Resources::default()
+            };
+            assert_eq!(place(&host, &resources, "abc").as_deref(), Some(want));
+        }
+    }
 
     #[test]
     fn membership_and_mounts_give_directories() {

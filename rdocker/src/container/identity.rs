@@ -106,6 +106,12 @@ impl Accounts {
         Ok(identity)
     }
 
+    /// The name of a user id.
+    pub fn name_of(&self, uid: u32) -> Option<String> {
+        let entry = self.passwd_entry(|fields| fields[2].parse() == Ok(uid));
+        entry.map(|(name, ..)| name)
+    }
+
     fn passwd_entry(&self, wanted: impl Fn(&[&str]) -> bool) -> Option<(String, u32, u32)> {
         self.passwd.lines().find_map(|line| {
             let fields: Vec<&str> = line.split(':').collect();

@@ -104,8 +104,22 @@ fn gather(host: &Host, record: &Record, places: &Places) -> Result<Facts> {
         thermal: thermal(Path::new("/sys/devices/system/cpu")),
         seccomp: seccomp_profile(host_config)?,
         init: init_program(host_config)?,
-        cgroup_v2: cgroup::is_unified(),
+        cgroup: cgroup::place(host, &host_config.resources, &record.id),
+        in_user_namespace: host.in_user_namespace,
+        lacks_tty_group: host.in_user_namespace && !maps_group(5),
         rootfs,
+    })
+}
+
+/// Whether this user namespace has a group: user_namespaces(7), `/proc/PID/gid_map`.
+fn maps_group(gid: u64) -> bool {
+    let map = fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    map.lines().any(|line| {
+        let numbers: Vec<u64> = line
+            .split_whitespace()
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        matches!(numbers[..], [inside, _, count] if (inside..inside + count).contains(&gid))
     })
 }
 
@@ -257,6 +271,7 @@ fn devices(host: &HostConfig) -> Result<Vec<HostDevice>> {
         let meta = fs::metadata(source).map_err(gather)?;
         let device = device(
             &meta,
+            source,
             &mapping.path_in_container,
             &mapping.cgroup_permissions,
         );
@@ -274,7 +289,7 @@ fn devices(host: &HostConfig) -> Result<Vec<HostDevice>> {
     Ok(list)
 }
 
-fn device(meta: &fs::Metadata, path: &str, access: &str) -> Option<HostDevice> {
+fn device(meta: &fs::Metadata, source: &Path, path: &str, access: &str) -> Option<HostDevice> {
     let kind = if meta.file_type().is_char_device() {
         'c'
     } else if meta.file_type().is_block_device() {
@@ -284,6 +299,7 @@ fn device(meta: &fs::Metadata, path: &str, access: &str) -> Option<HostDevice> {
     };
     Some(HostDevice {
         path: path.to_owned(),
+        source: source.to_owned(),
         kind,
         major: rustix::fs::major(meta.rdev()),
         minor: rustix::fs::minor(meta.rdev()),
@@ -319,7 +335,8 @@ fn collect_devices(dir: &Path, list: &mut Vec<HostDevice>) {
         if meta.is_dir() {
             collect_devices(&entry.path(), list);
         } else {
-            list.extend(device(&meta, &entry.path().display().to_string(), "rwm"));
+            let path = entry.path();
+            list.extend(device(&meta, &path, &path.display().to_string(), "rwm"));
         }
     }
 }

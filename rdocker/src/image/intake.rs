@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::host::in_first_user_namespace;
 use crate::store::digest::{Algorithm, Digest, Hashed};
 use crate::store::lease::Lease;
 
@@ -19,7 +20,6 @@ use super::layer::compress::{Compression, decompress};
 use super::layer::graft::{Below, graft, open_root};
 use super::layer::{Form, Unpacked, unpack};
 use super::manifest::media;
-use super::overlay::in_first_user_namespace;
 use super::{Error, Result, tar};
 
 /// Bytes of one piece that travels between two threads.

@@ -25,6 +25,7 @@ use rustix::mount::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::host::in_first_user_namespace;
 use crate::store::record;
 
 use super::{Error, Image, Images, Result};
@@ -102,12 +103,6 @@ pub fn lower(container_dir: &Path) -> Result<Lower> {
     let path = container_dir.join(RECORD);
     record::read(&path)?
         .ok_or_else(|| Error::io("open", &path.display())(io::ErrorKind::NotFound.into()))
-}
-
-/// Whether user ids here are those of the machine: user_namespaces(7), `/proc/PID/uid_map`.
-pub fn in_first_user_namespace() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 fn prepare(lower: &Lower, dir: &Path) -> Result<()> {

@@ -73,19 +73,33 @@ impl Images<'_> {
     ) -> Result<Pruned> {
         let images = self.list()?;
         let mut pruned = Pruned::default();
-        for image in images.iter().filter(|image| chosen(image)) {
-            if users.iter().any(|user| user.image == image.id) {
-                continue;
-            }
-            self.write(|t| {
-                // A child or a name may have appeared since the list was made.
-                let still = image.tags.len() == tag_names(t, &image.id)?.len();
-                if still && children(t, &image.id)?.is_empty() {
-                    untag_all(t, &image.id, &mut pruned.removed)?;
-                    delete(t, &image.id, &mut pruned.removed)?;
+        let mut left: Vec<_> = images
+            .iter()
+            .filter(|image| chosen(image))
+            .filter(|image| !users.iter().any(|user| user.image == image.id))
+            .collect();
+        // An image goes after its children: as many rounds as they are deep.
+        loop {
+            let mut stay = Vec::new();
+            for image in &left {
+                let gone = self.write(|t| {
+                    // A child or a name may have appeared since the list was made.
+                    let still = image.tags.len() == tag_names(t, &image.id)?.len();
+                    let goes = still && children(t, &image.id)?.is_empty();
+                    if goes {
+                        untag_all(t, &image.id, &mut pruned.removed)?;
+                        delete(t, &image.id, &mut pruned.removed)?;
+                    }
+                    Ok(goes)
+                })?;
+                if !gone {
+                    stay.push(*image);
                 }
-                Ok(())
-            })?;
+            }
+            if stay.len() == left.len() {
+                break;
+            }
+            left = stay;
         }
         let collected = self.store().collect(Parts::All)?;
         pruned

@@ -98,7 +98,7 @@ impl Monitor<'_> {
         Ok(Run {
             pid,
             began: Instant::now(),
-            oom: OomCounter::of(pid),
+            oom: OomCounter::of(pid, &self.record.id),
             streams,
         })
     }

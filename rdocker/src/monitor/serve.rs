@@ -114,11 +114,14 @@ impl Monitor<'_> {
     }
 
     fn on_pause(&mut self) -> Result<()> {
+        let id = &self.record.id;
         if self.state.status == Status::Paused {
-            let id = &self.record.id;
             return Err(Error::Conflict(format!("Container {id} is already paused")));
         }
-        self.runtime.pause(&self.places.run, &self.record.id)?;
+        let paused = self.runtime.pause(&self.places.run, id);
+        paused.map_err(|error| Error::Runtime {
+            message: format!("Cannot pause container {id}: {error}"),
+        })?;
         self.state.status = Status::Paused;
         self.save()?;
         self.event("pause", &[])

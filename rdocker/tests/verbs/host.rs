@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,35 +55,7 @@ impl TestHost {
                 .tempdir()
                 .unwrap(),
         };
-        let root = host.dir.path().join("rootfs");
-        for name in ["bin", "etc", "tmp", "var/data", "root"] {
-            fs::create_dir_all(root.join(name)).unwrap();
-        }
-        fs::copy(BUSYBOX, root.join("bin/busybox")).expect("busybox-static is installed");
-        for applet in APPLETS {
-            symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
-        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
-        fs::write(
-            root.join("etc/passwd"),
-            "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/:/bin/sh\n",
-        )
-        .unwrap();
-        fs::write(
-            root.join("etc/group"),
-            "root:x:0:\nweb:x:34:\nextra:x:50:web\n",
-        )
-        .unwrap();
-        fs::write(root.join("var/data/from-image"), "image\n").unwrap();
-        let tar = host.dir.path().join("busybox.tar");
-        let made = Command::new("tar")
-            .arg("-C")
-            .arg(&root)
-            .arg("-cf")
-            .arg(&tar)
-            .arg(".")
-            .status();
-        assert!(made.unwrap().success());
+        let tar = busybox_tar(host.dir.path());
         let tar = tar.to_str().unwrap().to_owned();
         host.run(&[
             "import",
@@ -161,6 +133,40 @@ impl TestHost {
     }
 }
 
+/// A root file system with busybox, some users and a volume's content, as an archive in `dir`.
+pub fn busybox_tar(dir: &Path) -> PathBuf {
+    let root = dir.join("rootfs");
+    for name in ["bin", "etc", "tmp", "var/data", "root"] {
+        fs::create_dir_all(root.join(name)).unwrap();
+    }
+    fs::copy(BUSYBOX, root.join("bin/busybox")).expect("busybox-static is installed");
+    for applet in APPLETS {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/:/bin/sh\n",
+    )
+    .unwrap();
+    fs::write(
+        root.join("etc/group"),
+        "root:x:0:\nweb:x:34:\nextra:x:50:web\n",
+    )
+    .unwrap();
+    fs::write(root.join("var/data/from-image"), "image\n").unwrap();
+    let tar = dir.join("busybox.tar");
+    let made = Command::new("tar")
+        .arg("-C")
+        .arg(&root)
+        .arg("-cf")
+        .arg(&tar)
+        .arg(".")
+        .status();
+    assert!(made.unwrap().success());
+    tar
+}
+
 /// Waits until `check` is true, ten seconds at most.
 pub fn eventually(what: &str, check: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -170,7 +176,8 @@ pub fn eventually(what: &str, check: impl Fn() -> bool) {
     }
 }
 
-fn done(output: Output) -> Done {
+/// What a finished command did.
+pub fn done(output: Output) -> Done {
     Done {
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),

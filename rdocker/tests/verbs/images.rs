@@ -32,3 +32,13 @@ fn an_image_in_use_is_not_removed() {
     let why = host.run(&["rmi", "busybox"]).fails(1);
     assert!(why.contains("conflict"), "{why}");
 }
+
+#[test]
+fn prune_takes_an_image_after_the_one_made_from_it() {
+    let host = TestHost::new();
+    host.busybox(&["--name", "box"], &["touch", "/mine"]).ok();
+    host.run(&["commit", "box", "child"]).ok();
+    host.run(&["rm", "box"]).ok();
+    host.run(&["image", "prune", "-af"]).ok();
+    assert_eq!(host.run(&["images", "-q"]).ok(), "");
+}

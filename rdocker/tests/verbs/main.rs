@@ -20,6 +20,7 @@ mod ps;
 mod rename;
 mod restart;
 mod rm;
+mod rootless;
 mod run;
 mod stop;
 mod volume;

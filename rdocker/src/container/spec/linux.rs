@@ -97,12 +97,14 @@ impl Security {
 /// The whole section.
 pub fn section(host: &HostConfig, facts: &Facts, security: &Security) -> Value {
     let mut section = json!({
-        "cgroupsPath": cgroup_path(host, &facts.id),
         "namespaces": namespaces(host, facts),
-        "devices": facts.devices.iter().map(device_node).collect::<Vec<_>>(),
-        "resources": resources(host, facts),
+        "devices": device_nodes(facts),
         "sysctl": host.sysctls,
     });
+    if let Some(cgroup) = &facts.cgroup {
+        section["cgroupsPath"] = cgroup.as_str().into();
+        section["resources"] = resources(host, facts);
+    }
     if !security.unconfined_paths {
         let mut masked: Vec<String> = MASKED.iter().map(|path| (*path).to_owned()).collect();
         masked.extend(facts.thermal.iter().cloned());
@@ -122,15 +124,6 @@ pub fn section(host: &HostConfig, facts: &Facts, security: &Security) -> Value {
     section
 }
 
-/// `/rdocker/ID`, or below the parent that the user named.
-pub fn cgroup_path(host: &HostConfig, id: &str) -> String {
-    let parent = match host.resources.cgroup_parent.trim_matches('/') {
-        "" => "rdocker",
-        parent => parent,
-    };
-    format!("/{parent}/{id}")
-}
-
 fn namespaces(host: &HostConfig, facts: &Facts) -> Vec<Value> {
     let own = [
         ("mount", true),
@@ -147,6 +140,14 @@ fn namespaces(host: &HostConfig, facts: &Facts) -> Vec<Value> {
             None => json!({"type": kind}),
         })
         .collect()
+}
+
+/// In a user namespace none can be made: the host's are mounted instead.
+fn device_nodes(facts: &Facts) -> Vec<Value> {
+    if facts.in_user_namespace {
+        return Vec::new();
+    }
+    facts.devices.iter().map(device_node).collect()
 }
 
 fn device_node(device: &HostDevice) -> Value {

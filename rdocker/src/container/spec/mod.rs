@@ -50,8 +50,12 @@ pub struct Facts {
     pub seccomp: Option<Value>,
     /// The host's path of the static init that `--init` puts in.
     pub init: Option<PathBuf>,
-    /// This machine has the unified cgroup hierarchy alone.
-    pub cgroup_v2: bool,
+    /// The container's cgroup as the runtime takes it; `None` where none can be made.
+    pub cgroup: Option<String>,
+    /// Root here is not the machine's root.
+    pub in_user_namespace: bool,
+    /// Group 5, which owns terminals, is not mapped here.
+    pub lacks_tty_group: bool,
 }
 
 /// A device node on the host.
@@ -59,6 +63,8 @@ pub struct Facts {
 pub struct HostDevice {
     /// Path in the container.
     pub path: String,
+    /// Path on the host.
+    pub source: PathBuf,
     /// `c` or `b`.
     pub kind: char,
     /// Major number.

@@ -33,6 +33,31 @@ fn system_mounts(host: &HostConfig, facts: &Facts, security: &Security) -> Vec<V
         "ro"
     };
     let mount = |target: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": source, "options": options});
+    // The machine's network belongs to another user namespace, whose sysfs only it can mount.
+    let sys = if facts.in_user_namespace && host.network_mode == "host" {
+        mount(
+            "/sys",
+            "bind",
+            "/sys",
+            &["rbind", "rslave", "nosuid", "noexec", "nodev", "rro"],
+        )
+    } else {
+        mount(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", access],
+        )
+    };
+    let terminals: &[&str] = &[
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
+    ];
+    let terminals = &terminals[..terminals.len() - usize::from(facts.lacks_tty_group)];
     let mut list = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount(
@@ -41,32 +66,13 @@ fn system_mounts(host: &HostConfig, facts: &Facts, security: &Security) -> Vec<V
             "tmpfs",
             &["nosuid", "strictatime", "mode=755", "size=65536k"],
         ),
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        ),
-        mount(
-            "/sys",
-            "sysfs",
-            "sysfs",
-            &["nosuid", "noexec", "nodev", access],
-        ),
-        mount(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            &[access, "nosuid", "noexec", "nodev", "relatime"],
-        ),
+        mount("/dev/pts", "devpts", "devpts", terminals),
+        sys,
     ];
+    if facts.cgroup.is_some() {
+        let options = [access, "nosuid", "noexec", "nodev", "relatime"];
+        list.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
+    }
     if host.ipc_mode == "host" {
         for path in ["/dev/mqueue", "/dev/shm"] {
             list.push(mount(
@@ -132,6 +138,14 @@ fn user_mounts(host: &HostConfig, facts: &Facts) -> Vec<(String, Value)> {
             list.push((
                 (*target).to_owned(),
                 json!({"destination": target, "type": "bind", "source": source, "options": options}),
+            ));
+        }
+    }
+    if facts.in_user_namespace {
+        for device in &facts.devices {
+            list.push((
+                device.path.clone(),
+                json!({"destination": device.path, "type": "bind", "source": device.source, "options": ["bind", "nosuid", "noexec"]}),
             ));
         }
     }

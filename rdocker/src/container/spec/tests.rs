@@ -23,6 +23,7 @@ fn facts() -> Facts {
     Facts {
         id: "abc".to_owned(),
         rootfs: "/r".into(),
+        cgroup: Some("/rdocker/abc".to_owned()),
         ..Facts::default()
     }
 }
@@ -105,11 +106,6 @@ const SETTINGS: &[(&str, Change, Check)] = &[
         "pids",
         |_, h, _| h.resources.pids_limit = Some(9),
         |s| s["linux"]["resources"]["pids"]["limit"] == 9,
-    ),
-    (
-        "cgroup parent",
-        |_, h, _| h.resources.cgroup_parent = "/p/q/".into(),
-        |s| s["linux"]["cgroupsPath"] == "/p/q/abc",
     ),
     (
         "ulimit",

@@ -87,7 +87,7 @@ impl<'a> Unpacker<'a> {
             root,
             form,
             // Without CAP_MKNOD in the first user namespace there is no way to make one.
-            devices: super::super::overlay::in_first_user_namespace(),
+            devices: crate::host::in_first_user_namespace(),
             last: None,
             times: Vec::new(),
             implied: HashSet::new(),

@@ -1,0 +1,268 @@
+//! A plain user's engine. The user exists in the tests' own mount namespaces alone: their passwd,
+//! subuid and subgid files are bound over the machine's, so that the machine keeps its own.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::host::{Done, busybox_tar, done, eventually};
+
+/// Its passwd entry; the number is nobody's on a Debian machine.
+const UID: u32 = 54321;
+const FIRST_SUBORDINATE: u32 = 700_000;
+
+/// Enters a mount namespace with the user's tables, then becomes the user.
+const AS_USER: &str = r#"
+set -e
+for table in passwd subuid subgid; do mount --bind "$TABLES/$table" "/etc/$table"; done
+exec setpriv --reuid 54321 --regid 54321 --clear-groups "$@"
+"#;
+
+/// Which rows the user has in subuid and subgid.
+#[derive(Clone, Copy, PartialEq)]
+enum Subordinate {
+    Ids,
+    Nothing,
+}
+
+struct User {
+    dir: TempDir,
+}
+
+impl User {
+    /// A user with the image `busybox`.
+    fn new(subordinate: Subordinate) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("rdocker-user")
+            .tempdir()
+            .unwrap();
+        let user = Self { dir };
+        let path = user.dir.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(path.join("bin")).unwrap();
+        let rdocker = Path::new(env!("CARGO_BIN_EXE_rdocker"));
+        for name in ["rdocker", "keel"] {
+            let built = rdocker.with_file_name(name);
+            let own = path.join("bin").join(name);
+            // A link costs nothing; across file systems there is none.
+            fs::hard_link(&built, &own)
+                .or_else(|_| fs::copy(&built, &own).map(drop))
+                .expect("the workspace is built: cargo build --workspace");
+        }
+        fs::create_dir(path.join("tables")).unwrap();
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        let row = format!("{passwd}plain:x:{UID}:{UID}::/:/bin/sh\n");
+        fs::write(path.join("tables/passwd"), row).unwrap();
+        let ids = match subordinate {
+            Subordinate::Ids => format!("plain:{FIRST_SUBORDINATE}:65536\n"),
+            Subordinate::Nothing => String::new(),
+        };
+        for table in ["subuid", "subgid"] {
+            fs::write(path.join("tables").join(table), &ids).unwrap();
+        }
+        for name in ["data", "run"] {
+            fs::create_dir(path.join(name)).unwrap();
+            chown(path.join(name), Some(UID), Some(UID)).unwrap();
+        }
+        let tar = busybox_tar(path);
+        user.run(&["import", tar.to_str().unwrap(), "busybox"]).ok();
+        user
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let path = self.dir.path();
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", AS_USER, "sh"])
+            .arg(path.join("bin/rdocker"))
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("TABLES", path.join("tables"))
+            .env("HOME", path.join("data"))
+            .env("XDG_RUNTIME_DIR", path.join("run"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Done {
+        done(self.command(args).output().unwrap())
+    }
+
+    fn holder(&self) -> PathBuf {
+        self.dir.path().join("run/rdocker/namespaces.json")
+    }
+
+    fn holder_pid(&self) -> i32 {
+        let text = fs::read_to_string(self.holder()).unwrap();
+        let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+        i32::try_from(record["pid"].as_i64().unwrap()).unwrap()
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let ids = self.run(&["ps", "-aq", "--no-trunc"]).out;
+        for id in ids.lines() {
+            let _ = self.run(&["rm", "-f", "-v", id]);
+        }
+    }
+}
+
+#[test]
+fn a_plain_user_runs_looks_into_and_removes_containers() {
+    let user = User::new(Subordinate::Ids);
+    let id = user.run(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "box",
+        "-u",
+        "web",
+        "busybox",
+        "sh",
+        "-c",
+        "echo started; exec sleep 100",
+    ]);
+    let id = id.ok();
+    assert!(user.run(&["ps", "-q", "--no-trunc"]).ok().contains(&id));
+    assert_eq!(user.run(&["logs", "box"]).ok(), "started");
+    assert_eq!(
+        user.run(&["exec", "-u", "0", "box", "sh", "-c", "id -u; exit 3"])
+            .out,
+        "0\n"
+    );
+    assert!(user.run(&["top", "box"]).ok().contains("sleep 100"));
+    // The container's user 33 is the 33rd subordinate id: uid 0 is the user.
+    let pid = user.run(&["inspect", "-f", "{{.State.Pid}}", "box"]).ok();
+    let owner = fs::metadata(format!("/proc/{pid}")).unwrap().uid();
+    assert_eq!(owner, FIRST_SUBORDINATE + 32);
+
+    assert_eq!(user.run(&["stop", "-t", "0", "box"]).ok(), "box");
+    assert_eq!(user.run(&["rm", "box"]).ok(), "box");
+    assert_eq!(user.run(&["ps", "-aq"]).ok(), "");
+    eventually("the end of the holder", || !user.holder().exists());
+}
+
+#[test]
+fn the_files_of_a_plain_users_image_belong_to_subordinate_ids() {
+    let user = User::new(Subordinate::Ids);
+    let script = "touch /tmp/mine; chown 33:34 /tmp/mine; stat -c %u:%g /tmp/mine";
+    let run = user.run(&[
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(run.ok(), "33:34");
+}
+
+#[test]
+fn without_subordinate_ids_a_container_has_one_user() {
+    let user = User::new(Subordinate::Nothing);
+    let run = user.run(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "cat",
+        "/proc/self/uid_map",
+    ]);
+    let map: Vec<String> = run.ok().split_whitespace().map(str::to_owned).collect();
+    assert_eq!(map, ["0", &UID.to_string(), "1"]);
+}
+
+#[test]
+fn commands_that_start_at_once_share_the_namespaces() {
+    let user = User::new(Subordinate::Ids);
+    eventually("the end of the holder", || !user.holder().exists());
+    let names = ["box-0", "box-1", "box-2", "box-3"];
+    let children: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let args = [
+                "run",
+                "-d",
+                "--network",
+                "none",
+                "--name",
+                name,
+                "busybox",
+                "sleep",
+                "100",
+            ];
+            user.command(&args).stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    for name in names {
+        assert_eq!(user.run(&["exec", name, "echo", name]).ok(), name);
+    }
+}
+
+#[test]
+fn limits_without_cgroups_are_discarded_and_told() {
+    let user = User::new(Subordinate::Ids);
+    let run = user.run(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-m",
+        "64m",
+        "busybox",
+        "true",
+    ]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(
+        run.err,
+        "WARNING: This user may make no cgroups: limits on resources are discarded\n"
+    );
+}
+
+#[test]
+fn a_container_can_be_removed_after_its_holder_was_killed() {
+    let user = User::new(Subordinate::Ids);
+    user.run(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "box",
+        "busybox",
+        "sleep",
+        "100",
+    ])
+    .ok();
+    kill(Pid::from_raw(user.holder_pid()), Signal::SIGKILL).unwrap();
+    user.run(&["run", "--rm", "--network", "none", "busybox", "true"])
+        .ok();
+    assert_eq!(user.run(&["rm", "-f", "box"]).ok(), "box");
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_refused() {
+    let user = User::new(Subordinate::Ids);
+    let dir = user.dir.path().join("run/rdocker");
+    eventually("the end of the holder", || !user.holder().exists());
+    chown(&dir, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = user.run(&["ps"]).fails(1);
+    chown(&dir, Some(UID), Some(UID)).unwrap();
+    assert!(error.contains("belongs to somebody else"), "{error}");
+}
