@@ -1,8 +1,6 @@
 //! The `exec` verb: one more process in a container that runs.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -111,7 +109,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         ..Facts::of(Path::new(&container.record.bundle))
     };
     let mut plan = Plan::for_exec(&args.id, &process, &spec, &facts)?;
-    let kinds = namespaces_to_enter(pid)?;
+    let kinds = spawn::namespaces_to_enter(pid)?;
     if kinds & namespaces::USER == 0 {
         plan.process.limit_capabilities(context.host.capabilities());
     }
@@ -184,24 +182,6 @@ fn running(container: &Container, ignore_paused: bool) -> Result<OwnedFd> {
         Status::Created | Status::Running | Status::Paused => {}
     }
     container.record.init.ok_or(Error::NotRunning)?.open()
-}
-
-/// Which of the namespaces of process `pid` are not the runtime's own.
-fn namespaces_to_enter(pid: i32) -> Result<u64> {
-    let mut kinds = 0;
-    for kind in namespaces::ALL {
-        let name = namespaces::proc_name(kind);
-        let theirs = fs::read_link(format!("/proc/{pid}/ns/{name}"));
-        match (fs::read_link(format!("/proc/self/ns/{name}")), theirs) {
-            (Ok(own), Ok(theirs)) if own != theirs => kinds |= kind,
-            (Ok(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NotRunning);
-            }
-            // A kernel without this kind of namespace.
-            _ => {}
-        }
-    }
-    Ok(kinds)
 }
 
 /// The process object: the file's, or the container's own with what the flags change.

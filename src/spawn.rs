@@ -35,6 +35,10 @@ pub enum Role {
     Init,
     /// One more process in a running container.
     Exec,
+    /// A process that makes the plan's mounts in a running container, and is gone.
+    Mount,
+    /// A process that removes the mounts at the targets of the plan's, and is gone.
+    Unmount,
 }
 
 /// Clones the process; if the plan says so, it waits for [`Spawned::go`] before it does anything.
@@ -88,6 +92,8 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) 
             match role {
                 Role::Init => child::init(plan, fds, theirs),
                 Role::Exec => child::join(plan, fds, theirs),
+                Role::Mount => child::change_mounts(plan, fds, theirs, child::mount),
+                Role::Unmount => child::change_mounts(plan, fds, theirs, child::unmount),
             }
         }
         Side::Parent { pid, pidfd } => {
@@ -219,6 +225,27 @@ struct Joined {
     restore: Vec<(OwnedFd, u64)>,
     /// What only a process on the way may join: there is no way back.
     stage: Vec<(OwnedFd, u64)>,
+}
+
+/// Which of the namespaces of process `pid` are not the runtime's own.
+///
+/// # Errors
+/// [`Error::NotRunning`] if the process is gone.
+pub fn namespaces_to_enter(pid: i32) -> Result<u64> {
+    let mut kinds = 0;
+    for kind in namespaces::ALL {
+        let name = namespaces::proc_name(kind);
+        let theirs = fs::read_link(format!("/proc/{pid}/ns/{name}"));
+        match (fs::read_link(format!("/proc/self/ns/{name}")), theirs) {
+            (Ok(own), Ok(theirs)) if own != theirs => kinds |= kind,
+            (Ok(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotRunning);
+            }
+            // A kernel without this kind of namespace.
+            _ => {}
+        }
+    }
+    Ok(kinds)
 }
 
 /// A pid or time namespace takes effect for children only: the runtime joins or makes it, has the

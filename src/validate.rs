@@ -113,6 +113,26 @@ pub fn validate_process(process: &Process, file: &str, at: &str, host: &Host) ->
     process::check(process, &process::Place { file, at }, host)
 }
 
+/// Checks the mounts of `spec` alone, as they are added to a container that runs.
+///
+/// # Errors
+/// [`Error::Spec`] for the first rule that is broken.
+pub fn validate_mounts(spec: &Spec, host: &Host) -> Result<()> {
+    let view = View {
+        spec,
+        linux: spec.linux().as_ref(),
+        host,
+        asked: Asked::default(),
+    };
+    let rules = [
+        mounts::inside_proc,
+        mounts::need_a_namespace,
+        mounts::id_mapped,
+        mounts::owned_by_mapped_ids,
+    ];
+    rules.iter().try_for_each(|rule| rule(&view))
+}
+
 impl<'a> View<'a> {
     fn namespace(&self, kind: Kind) -> Option<&'a LinuxNamespace> {
         let all = self.linux?.namespaces().as_deref().unwrap_or_default();

@@ -6,7 +6,8 @@ use crate::cli::Verb;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::{
-    create, delete, events, exec, features, kill, list, pause, plan_cmd, ps, run, start, update,
+    create, delete, events, exec, features, kill, list, mounts, pause, plan_cmd, ps, run, start,
+    update,
 };
 
 /// Does what the caller wants; returns the exit code.
@@ -32,7 +33,8 @@ pub fn run(verb: Verb, context: &mut Context) -> Result<u8> {
         Verb::Resume(args) => pause::resume(&args, context)?,
         Verb::Events(args) => events::run(&args, context, out)?,
         Verb::Update(args) => update::run(&args, context)?,
-        Verb::Checkpoint(_) | Verb::Mounts(_) | Verb::Restore(_) => {
+        Verb::Mounts(args) => mounts::run(&args, context)?,
+        Verb::Checkpoint(_) | Verb::Restore(_) => {
             return Err(Error::Usage(
                 "this version of keel does not have this command".into(),
             ));

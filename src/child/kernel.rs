@@ -131,7 +131,7 @@ pub fn sysctl(plan: &Plan) -> Result<(), Fault> {
 }
 
 /// Opens a directory of the host's procfs and makes sure that it is one.
-fn host_proc(path: &CStr) -> Result<OwnedFd, Errno> {
+pub fn host_proc(path: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let handle = nix::fcntl::open(path, flags, Mode::empty())?;
     match mount::fs_magic(handle.as_fd())? {

@@ -16,9 +16,11 @@ mod copy_up;
 mod hooks;
 mod identity;
 mod kernel;
+mod live;
 mod report;
 mod rootfs;
 
+pub use live::{mount, unmount};
 use report::{At, Fault, Report};
 
 /// The life of the container's first process, up to execve. Never returns.
@@ -41,6 +43,19 @@ pub fn join(plan: &mut Plan, fds: &mut Fds, report: OwnedFd) -> ! {
     };
     report.fault(fault);
     clone::exit_now(1)
+}
+
+/// The life of a process that changes the mounts of a running container. Never returns.
+pub fn change_mounts(plan: &Plan, fds: &mut Fds, report: OwnedFd, change: live::Change) -> ! {
+    let report = Report::new(report);
+    let changed = kernel::leave_the_parent(plan, fds, &report)
+        .and_then(|()| live::enter(fds))
+        .and_then(|place| change(plan, fds, &place))
+        .and_then(|()| report.reached(Step::Created, 0));
+    if let Err(fault) = changed {
+        report.fault(fault);
+    }
+    clone::exit_now(0)
 }
 
 /// The order of exec. It succeeds by not coming back.

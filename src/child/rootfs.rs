@@ -68,47 +68,59 @@ pub fn enter_mount_namespace(plan: &Plan, fds: &Fds) -> Result<OwnedFd, Fault> {
 /// Makes the mounts of the plan, in order.
 pub fn mounts(plan: &Plan, fds: &mut Fds, root: BorrowedFd<'_>) -> Result<(), Fault> {
     for (index, entry) in plan.mounts.iter().enumerate() {
-        let (made, target) = match &entry.what {
-            What::New {
-                joined: Some(data), ..
-            } => {
-                mount_classic(entry, data, root, index)?;
-                continue;
-            }
-            What::New { .. } => {
-                let covered = path::open_in_root(root, &entry.target, OFlag::O_PATH).ok();
-                let target = mount_point(entry, root, Make::Dir, index)?;
-                let made = new_instance(entry, covered.as_ref().map(AsFd::as_fd), index)?;
-                (made, target)
-            }
-            What::Bind { source, reach, .. } => {
-                let made = match fds.sources.get_mut(index).and_then(Option::take) {
-                    Some(made) => made,
-                    None => {
-                        mount::clone_tree(AT_FDCWD, source, *reach).at(Step::MountSource, index)?
-                    }
-                };
-                let kind = path::kind_of(made.as_fd()).at(Step::MountSource, index)?;
-                let make = if kind == SFlag::S_IFDIR {
-                    Make::Dir
-                } else {
-                    Make::File
-                };
-                (made, mount_point(entry, root, make, index)?)
-            }
-        };
-        check_place(entry, made.as_fd(), target.as_fd(), index)?;
-        if entry.copy_up {
-            super::copy_up::copy(target.as_fd(), made.as_fd()).at(Step::CopyUp, index)?;
-        }
-        attach(plan, entry, made.as_fd(), target.as_fd(), index)?;
+        let made = mount(plan, fds, root, index)?;
         if entry.readonly_last
             && let Some(place) = fds.late.get_mut(index)
         {
-            *place = Some(made);
+            *place = made;
         }
     }
     Ok(())
+}
+
+/// Makes one mount of the plan. Returns it, unless it could only be made where it is.
+pub fn mount(
+    plan: &Plan,
+    fds: &mut Fds,
+    root: BorrowedFd<'_>,
+    index: usize,
+) -> Result<Option<OwnedFd>, Fault> {
+    let Some(entry) = plan.mounts.get(index) else {
+        return Ok(None);
+    };
+    let (made, target) = match &entry.what {
+        What::New {
+            joined: Some(data), ..
+        } => {
+            mount_classic(entry, data, root, index)?;
+            return Ok(None);
+        }
+        What::New { .. } => {
+            let covered = path::open_in_root(root, &entry.target, OFlag::O_PATH).ok();
+            let target = mount_point(entry, root, Make::Dir, index)?;
+            let made = new_instance(entry, covered.as_ref().map(AsFd::as_fd), index)?;
+            (made, target)
+        }
+        What::Bind { source, reach, .. } => {
+            let made = match fds.sources.get_mut(index).and_then(Option::take) {
+                Some(made) => made,
+                None => mount::clone_tree(AT_FDCWD, source, *reach).at(Step::MountSource, index)?,
+            };
+            let kind = path::kind_of(made.as_fd()).at(Step::MountSource, index)?;
+            let make = if kind == SFlag::S_IFDIR {
+                Make::Dir
+            } else {
+                Make::File
+            };
+            (made, mount_point(entry, root, make, index)?)
+        }
+    };
+    check_place(entry, made.as_fd(), target.as_fd(), index)?;
+    if entry.copy_up {
+        super::copy_up::copy(target.as_fd(), made.as_fd()).at(Step::CopyUp, index)?;
+    }
+    attach(plan, entry, made.as_fd(), target.as_fd(), index)?;
+    Ok(Some(made))
 }
 
 /// A new, detached instance of a file system.
@@ -429,10 +441,6 @@ fn check_node(device: &Device, parent: BorrowedFd<'_>, name: &CStr) -> Result<()
 
 /// Makes the plan's read-only paths so, with everything below them. What is missing is skipped.
 pub fn readonly_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
-    let readonly = Attr {
-        set: MOUNT_ATTR_RDONLY,
-        ..Attr::default()
-    };
     for (index, path) in plan.readonly_paths.iter().enumerate() {
         let at = |result: Result<(), Errno>| result.at(Step::ReadonlyPath, index);
         let Some(target) = open_if_there(root, path).at(Step::ReadonlyPath, index)? else {
@@ -440,10 +448,10 @@ pub fn readonly_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
         };
         let copy =
             mount::clone_tree(target.as_fd(), c"", Reach::Tree).at(Step::ReadonlyPath, index)?;
-        match mount::set_attr(copy.as_fd(), readonly, Reach::Tree) {
+        match mount::set_attr(copy.as_fd(), READONLY, Reach::Tree) {
             Err(Errno::ENOSYS) => {
                 at(mount::move_mount(copy.as_fd(), target.as_fd()))?;
-                at(set_attr(copy.as_fd(), readonly, Reach::One))?;
+                at(set_attr(copy.as_fd(), READONLY, Reach::One))?;
             }
             other => {
                 at(other)?;
@@ -522,21 +530,35 @@ pub fn working_directory(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault>
     }
 }
 
+const READONLY: Attr = Attr {
+    set: MOUNT_ATTR_RDONLY,
+    clear: 0,
+    propagation: 0,
+};
+
 /// Makes read-only what had to stay writable until now.
 pub fn finish_readonly(plan: &Plan, fds: &mut Fds, root: BorrowedFd<'_>) -> Result<(), Fault> {
-    let readonly = Attr {
-        set: MOUNT_ATTR_RDONLY,
-        ..Attr::default()
-    };
-    for (index, made) in fds.late.iter_mut().enumerate() {
-        if let Some(made) = made.take() {
-            set_attr(made.as_fd(), readonly, Reach::One).at(Step::ReadonlyMount, index)?;
+    for index in 0..fds.late.len() {
+        finish_mount(plan, fds, index)?;
+        if let Some(late) = fds.late.get_mut(index) {
+            drop(late.take());
         }
     }
     if plan.readonly_root && plan.namespaces.has(MOUNT) {
-        set_attr(root, readonly, Reach::One).at(Step::ReadonlyMount, plan.mounts.len())?;
+        set_attr(root, READONLY, Reach::One).at(Step::ReadonlyMount, plan.mounts.len())?;
     }
     Ok(())
+}
+
+/// Makes one mount read-only that had to stay writable until now.
+pub fn finish_mount(plan: &Plan, fds: &Fds, index: usize) -> Result<(), Fault> {
+    let entry = plan.mounts.get(index).filter(|entry| entry.readonly_last);
+    match (entry, fds.late.get(index).and_then(Option::as_ref)) {
+        (Some(_), Some(made)) => {
+            set_attr(made.as_fd(), READONLY, Reach::One).at(Step::ReadonlyMount, index)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Enters the root: nothing of the host's mounts is left in this namespace afterwards.

@@ -95,6 +95,8 @@ impl Plan {
 
     fn is_in_rootfs(&self, path: &CStr) -> bool {
         let below = path.to_bytes().strip_prefix(self.rootfs.as_bytes());
+        // A plan without a root file system is for a container that has its own already.
+        let below = below.filter(|_| !self.rootfs.is_empty());
         below.is_some_and(|rest| rest.first() == Some(&b'/'))
     }
 

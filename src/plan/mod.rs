@@ -271,6 +271,25 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// A plan for a process that changes the mounts of a running container: those of `spec`, which
+    /// else is as the container was made from it.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] with the JSON path of the first mount that cannot be made.
+    pub fn for_mounts(spec: &oci::Spec, facts: &Facts<'_>) -> Result<Self> {
+        let no_linux = oci::Linux::default();
+        let linux = spec.linux().as_ref().unwrap_or(&no_linux);
+        let process = spec.process().clone().unwrap_or_default();
+        Ok(Self {
+            mounts: read_mounts(spec, linux, &Namespaces::read(linux)?, facts)?,
+            host_propagation: root_propagation(linux)?.map_or(libc::MS_SLAVE, |(flag, _)| flag),
+            waits_at_birth: false,
+            ..Self::for_exec(facts.id, &process, spec, facts)?
+        })
+    }
+}
+
 /// The annotation with which crun's callers (podman's `--group-add keep-groups`) ask that a rootless
 /// container keeps its user's groups. They cannot be mapped, but still give access to files.
 const KEEP_GROUPS: &str = "run.oci.keep_original_groups";

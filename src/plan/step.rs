@@ -107,6 +107,7 @@ numbered! {
         Seccomp,
         CloseFds,
         Exec,
+        Unmount,
     }
 }
 
@@ -187,6 +188,15 @@ impl Plan {
             Step::Exec => format!("exec {program:?}"),
             Step::CreateContainerHook => return hook(fault, &self.create_container),
             Step::StartContainerHook => return hook(fault, &self.start_container),
+            Step::Unmount if matches!(fault.errno, libc::EINVAL | libc::ELOOP) => {
+                let target = self.mounts.get(usize::from(fault.item));
+                let target = target.map(|mount| shown(&mount.target)).unwrap_or_default();
+                let why = match fault.errno {
+                    libc::ELOOP => "is reached through a symbolic link: name the mount itself",
+                    _ => "is no mount point of the container",
+                };
+                return Error::Failed(format!("{target} {why}"));
+            }
             Step::OutsideRoot => {
                 return Error::Failed(
                     "current working directory is outside of container mount namespace root \
@@ -309,6 +319,7 @@ impl Plan {
             Step::Seccomp => "load the seccomp filter".into(),
             Step::CloseFds => "close the runtime's descriptors".into(),
             Step::Exec => "execute the program".into(),
+            Step::Unmount => format!("remove {}", self.mount(index)),
         }
     }
 
@@ -370,7 +381,7 @@ mod tests {
             };
             assert_eq!(Frame::from_bytes(frame.to_bytes()), Some(frame));
         }
-        assert_eq!(Step::ALL.len(), Step::Exec as usize);
+        assert_eq!(Step::ALL.len(), Step::Unmount as usize);
     }
 
     #[test]
