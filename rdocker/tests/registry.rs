@@ -366,3 +366,47 @@ fn a_registry_without_search_is_searched_by_its_catalogue() {
     let names: Vec<_> = found.iter().map(|found| found.name.clone()).collect();
     assert_eq!(names, [format!("{}/team/alpha", registry.host)]);
 }
+
+#[test]
+fn all_tags_go_and_come_with_one_command() {
+    let registry = Registry::start(&Protection::default());
+    let rdocker = |host: &Host, args: &[&str]| {
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_rdocker"))
+            .args(args)
+            .env("RDOCKER_DATA_ROOT", host.dir.path().join("data"))
+            .env("RDOCKER_EXEC_ROOT", host.dir.path().join("run"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+        (out.status.code(), text)
+    };
+    let first = Host::new();
+    let repository = format!("{}/team/app", registry.host);
+    first.import(&format!("{repository}:1"), &[("bin/sh", b"#!")]);
+    first
+        .images()
+        .tag(&format!("{repository}:1"), &format!("{repository}:2"))
+        .unwrap();
+    let (code, text) = rdocker(&first, &["push", "-a", &repository]);
+    assert_eq!(code, Some(0), "{text}");
+
+    let second = Host::new();
+    let (code, text) = rdocker(&second, &["pull", "-a", &repository]);
+    assert_eq!(code, Some(0), "{text}");
+    for tag in ["1", "2"] {
+        let name = format!("{repository}:{tag}");
+        assert!(second.images().resolve(&name).is_ok(), "{name}: {text}");
+    }
+    let (code, text) = rdocker(&second, &["pull", "-a", &format!("{repository}:1")]);
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("tag can't be used with --all-tags/-a"),
+        "{text}"
+    );
+    let (code, text) = rdocker(
+        &second,
+        &["pull", "-a", &format!("{}/no/such", registry.host)],
+    );
+    assert_eq!(code, Some(1));
+    assert!(text.contains("pull access denied"), "{text}");
+}

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
+use super::when;
 use crate::error::{Error, Result};
 
 /// Parsed filters.
@@ -44,11 +47,27 @@ impl Filters {
         self.0.get(key)?.first().map(String::as_str)
     }
 
+    /// All values of a key.
+    pub fn values(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.0.get(key).into_iter().flatten().map(String::as_str)
+    }
+
     /// Whether the key was not given, or one of its values is accepted.
     pub fn any(&self, key: &str, accept: impl Fn(&str) -> bool) -> bool {
         self.0
             .get(key)
             .is_none_or(|values| values.iter().any(|value| accept(value)))
+    }
+
+    /// Whether `time` is before the one of `until`, if that was given.
+    ///
+    /// # Errors
+    /// The value is no time.
+    pub fn until(&self, time: Timestamp, now: Timestamp) -> Result<bool> {
+        match self.first("until") {
+            Some(text) => Ok(time < when::parse(text, now)?),
+            None => Ok(true),
+        }
     }
 
     /// Whether every `label=K` and `label=K=V` is among `labels`, and no `label!=` is.
@@ -67,9 +86,130 @@ impl Filters {
     }
 }
 
+/// Whether `pattern` fits all of `text`, by the rules of Go's path.Match: `*` and `?` do not cross a
+/// `/`, `[a-z]` and `[^a-z]` are sets, a backslash takes the meaning of what follows.
+///
+/// # Errors
+/// Docker's `syntax error in pattern`.
+pub fn path_match(pattern: &str, text: &str) -> Result<bool> {
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
+    matches(&pattern, &text).ok_or_else(|| Error::Invalid("syntax error in pattern".to_owned()))
+}
+
+/// `None` if the pattern is broken.
+fn matches(pattern: &[char], text: &[char]) -> Option<bool> {
+    let Some((first, rest)) = pattern.split_first() else {
+        return Some(text.is_empty());
+    };
+    let next = text.split_first();
+    match first {
+        '*' => {
+            let segment = text.iter().take_while(|c| **c != '/').count();
+            for taken in 0..=segment {
+                if matches(rest, &text[taken..])? {
+                    return Some(true);
+                }
+            }
+            Some(false)
+        }
+        '?' => match next {
+            Some((c, text)) if *c != '/' => matches(rest, text),
+            _ => matches(rest, &[]).map(|_| false),
+        },
+        '[' => {
+            let (set, rest) = parse_set(rest)?;
+            match next {
+                Some((c, text)) if *c != '/' && set.has(*c) => matches(rest, text),
+                _ => matches(rest, &[]).map(|_| false),
+            }
+        }
+        _ => {
+            let (literal, rest) = match first {
+                '\\' => rest.split_first()?,
+                other => (other, rest),
+            };
+            match next {
+                Some((c, text)) if c == literal => matches(rest, text),
+                _ => matches(rest, &[]).map(|_| false),
+            }
+        }
+    }
+}
+
+/// `[…]` in a pattern.
+struct Set {
+    negated: bool,
+    ranges: Vec<(char, char)>,
+}
+
+impl Set {
+    fn has(&self, c: char) -> bool {
+        self.ranges
+            .iter()
+            .any(|(low, high)| (*low..=*high).contains(&c))
+            != self.negated
+    }
+}
+
+fn parse_set(pattern: &[char]) -> Option<(Set, &[char])> {
+    let (negated, mut rest) = match pattern.split_first()? {
+        ('^', rest) => (true, rest),
+        _ => (false, pattern),
+    };
+    let mut ranges = Vec::new();
+    let bound = |rest: &mut &[char]| -> Option<char> {
+        let (first, after) = rest.split_first()?;
+        let (c, after) = match first {
+            '\\' => after.split_first()?,
+            '-' | ']' => return None,
+            c => (c, after),
+        };
+        *rest = after;
+        Some(*c)
+    };
+    loop {
+        if rest.first() == Some(&']') && !ranges.is_empty() {
+            return Some((Set { negated, ranges }, &rest[1..]));
+        }
+        let low = bound(&mut rest)?;
+        let high = match rest.split_first() {
+            Some(('-', after)) => {
+                rest = after;
+                bound(&mut rest)?
+            }
+            _ => low,
+        };
+        ranges.push((low, high));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_match_as_in_go() {
+        let cases = [
+            ("busy*", "busybox", Some(true)),
+            ("*", "a/b", Some(false)),
+            ("*/b", "a/b", Some(true)),
+            ("b?sybox", "busybox", Some(true)),
+            ("?", "/", Some(false)),
+            ("busybox:[0-9]*", "busybox:1.36", Some(true)),
+            ("[^a-c]x", "dx", Some(true)),
+            ("[^a-c]x", "bx", Some(false)),
+            ("\\*", "*", Some(true)),
+            ("", "", Some(true)),
+            ("[", "a", None),
+            ("[]a]", "]", None),
+            ("a\\", "a", None),
+            ("[a-", "b", None),
+        ];
+        for (pattern, text, want) in cases {
+            assert_eq!(path_match(pattern, text).ok(), want, "{pattern} {text}");
+        }
+    }
 
     #[test]
     fn values_are_alternatives_and_labels_must_all_match() {

@@ -17,7 +17,7 @@ use crate::ui::format::{age, local_time, short_id, since, size};
 use crate::ui::list::Columns;
 
 use super::each::each_quietly;
-use super::filter::Filters;
+use super::filter::{Filters, path_match};
 
 const COLUMNS: Columns = Columns {
     template: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
@@ -64,52 +64,64 @@ pub struct ListImages {
 impl ListImages {
     /// One row for each tag.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
-        let known = ["dangling", "label", "reference", "before", "since"];
+        let known = ["dangling", "label", "reference", "before", "since", "until"];
         let filters = Filters::parse(&self.filter, &known)?;
         let store = Store::open(&host.data_root)?;
-        let images = Images::new(&store).list()?;
+        let list = Images::new(&store);
         let now = Timestamp::now();
+        let age = Ages::of(&list, &filters)?;
         let mut rows = Vec::new();
-        for image in &images {
+        for image in &list.list()? {
             let dangling = image.tags.is_empty();
             let labels = &image.config.config.labels;
             if !filters.any("dangling", |value| (value == "true") == dangling)
                 || !filters.labels(labels)
+                || !filters.until(created(image), now)?
+                || !age.accepts(image)
             {
                 continue;
             }
-            if self.quiet {
-                if self.repository.is_none() || tags(image).any(|tag| self.wants(&tag)) {
-                    let id = image.id.to_string();
-                    ui.line(if self.no_trunc { &id } else { short_id(&id) })?;
+            for tag in tags(image) {
+                if self.wants(&filters, &tag)? {
+                    rows.push(self.row(image, &tag, now));
                 }
-                continue;
-            }
-            for tag in tags(image).filter(|tag| self.wants(tag)) {
-                rows.push(self.row(image, &tag, now));
             }
         }
         if self.quiet {
-            return Ok(());
+            // An image is listed once for each of its names, as Docker does.
+            let ids = rows.iter().filter_map(|row| row["ID"].as_str());
+            return ids.into_iter().try_for_each(|id| ui.line(id));
         }
         let columns = if self.digests { WITH_DIGESTS } else { COLUMNS };
         columns.show(ui, self.format.as_deref(), &rows)
     }
 
-    fn wants(&self, (repository, tag): &(String, String)) -> bool {
-        let Some(wanted) = &self.repository else {
-            return true;
+    /// Whether the name fits the argument and a `reference` filter: moby, `FamiliarMatch`.
+    fn wants(&self, filters: &Filters, (repository, tag): &(String, String)) -> Result<bool> {
+        let whole = format!("{repository}:{tag}");
+        let fits = |pattern: &str| -> Result<bool> {
+            Ok(path_match(pattern, repository)? || path_match(pattern, &whole)?)
         };
-        wanted == repository || *wanted == format!("{repository}:{tag}")
+        if let Some(pattern) = &self.repository
+            && !fits(pattern)?
+        {
+            return Ok(false);
+        }
+        let mut patterns = filters.values("reference").peekable();
+        if patterns.peek().is_none() {
+            return Ok(true);
+        }
+        for pattern in patterns {
+            if fits(pattern)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn row(&self, image: &Image, (repository, tag): &(String, String), now: Timestamp) -> Value {
         let id = image.id.to_string();
-        let created = image
-            .config
-            .created_at()
-            .and_then(|at| Timestamp::from_second(at).ok());
-        let created = created.unwrap_or(Timestamp::UNIX_EPOCH);
+        let created = created(image);
         let digest = image.repo_digests.iter().find_map(|name| {
             let (name, digest) = name.split_once('@')?;
             (name == repository).then_some(digest)
@@ -126,6 +138,38 @@ impl ListImages {
             "Tag": tag,
             "UniqueSize": "N/A",
         })
+    }
+}
+
+/// When the image was made; the epoch if it does not say.
+pub fn created(image: &Image) -> Timestamp {
+    let seconds = image.config.created_at();
+    let time = seconds.and_then(|at| Timestamp::from_second(at).ok());
+    time.unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The images of `before` and `since`, by when they were made.
+struct Ages {
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+}
+
+impl Ages {
+    fn of(images: &Images<'_>, filters: &Filters) -> Result<Self> {
+        let time = |key| -> Result<Option<Timestamp>> {
+            let image = filters.first(key).map(|name| images.resolve(name));
+            Ok(image.transpose()?.map(|image| created(&image)))
+        };
+        Ok(Self {
+            before: time("before")?,
+            since: time("since")?,
+        })
+    }
+
+    fn accepts(&self, image: &Image) -> bool {
+        let created = created(image);
+        self.before.is_none_or(|before| created < before)
+            && self.since.is_none_or(|since| created > since)
     }
 }
 

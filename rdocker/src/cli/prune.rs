@@ -1,10 +1,11 @@
 //! Verbs that free space: `container prune`, `image prune`, `system prune`, and `system df`.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::container::Containers;
 use crate::container::remove::{self, Anonymous};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::Images;
 use crate::store::Store;
@@ -41,7 +42,7 @@ impl Prune {
     }
 
     fn filters(&self) -> Result<Filters> {
-        Filters::parse(&self.filter, &["label", "label!"])
+        Filters::parse(&self.filter, &["label", "label!", "until"])
     }
 
     /// `container prune`
@@ -78,11 +79,16 @@ impl Prune {
         } else {
             ""
         };
+        let filters = self.filters()?;
+        if self.volumes && filters.has("until") {
+            return Err(Error::Invalid(
+                "The \"until\" filter is not supported with \"--volumes\"".to_owned(),
+            ));
+        }
         let what = format!("\n  - all stopped containers{volumes}\n  - {which}\n");
         if !self.agreed(&what, ui)? {
             return Ok(());
         }
-        let filters = self.filters()?;
         let mut freed = stopped_containers(host, &filters, ui)?;
         if self.volumes {
             freed += volume::prune(host, &filters, false, ui)?;
@@ -95,7 +101,10 @@ impl Prune {
 fn stopped_containers(host: &Host, filters: &Filters, ui: &mut Ui) -> Result<u64> {
     let (mut freed, mut removed) = (0, Vec::new());
     for container in Containers::new(host).list()? {
-        if container.state.status.is_alive() || !filters.labels(&container.record.config.labels) {
+        if container.state.status.is_alive()
+            || !filters.labels(&container.record.config.labels)
+            || !filters.until(container.record.created, Timestamp::now())?
+        {
             continue;
         }
         let Ok(_lock) = container.lock() else {
@@ -117,8 +126,12 @@ fn unused_images(host: &Host, filters: &Filters, all: bool, ui: &mut Ui) -> Resu
     let store = Store::open(&host.data_root)?;
     let list = Images::new(&store);
     release_lost_holds(host, &list)?;
+    let now = Timestamp::now();
+    // A value that is no time is told before anything is removed.
+    filters.until(now, now)?;
     let pruned = list.prune(&images::users(host)?, |image| {
-        (all || image.tags.is_empty()) && filters.labels(&image.config.config.labels)
+        let old = filters.until(images::created(image), now).unwrap_or(false);
+        (all || image.tags.is_empty()) && old && filters.labels(&image.config.config.labels)
     })?;
     if !pruned.removed.is_empty() {
         ui.line("Deleted Images:")?;

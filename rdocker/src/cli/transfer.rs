@@ -11,8 +11,9 @@ use crate::image::catalog::tag_name;
 use crate::image::config::RunConfig;
 use crate::image::create::ImportOptions;
 use crate::image::pull::PullOptions;
+use crate::image::registry::tags::tags;
 use crate::image::registry::{Credentials, RegistryOptions};
-use crate::image::{Images, Progress, Quiet, Reference, instruction};
+use crate::image::{self, Images, Progress, Quiet, Reference, instruction};
 use crate::store::Store;
 use crate::ui::progress::{Lines, Stream};
 use crate::ui::{Ui, stdin_is_terminal, stdout_is_terminal};
@@ -50,6 +51,9 @@ fn progress(quiet: bool) -> Box<dyn Progress> {
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "rdocker pull [OPTIONS] NAME[:TAG|@DIGEST]")]
 pub struct Pull {
+    /// Download all tagged images in the repository
+    #[arg(short, long)]
+    all_tags: bool,
     /// Set platform if the image has several (os[/arch[/variant]])
     #[arg(long)]
     platform: Option<String>,
@@ -67,13 +71,27 @@ impl Pull {
     /// Pulls and prints the full name last, as docker does.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let store = Store::open(&host.data_root)?;
+        let images = Images::new(&store);
         let name = reference(&self.name)?;
-        if name.tag().is_none() && name.digest().is_none() && !self.quiet {
-            ui.line("Using default tag: latest")?;
-        }
+        let is_bare = name.tag().is_none() && name.digest().is_none();
         let platform = self.platform.as_deref();
         let shown = progress(self.quiet);
-        pull(host, &Images::new(&store), &name, platform, shown.as_ref())?;
+        if self.all_tags {
+            if !is_bare {
+                return Err(Error::Invalid(
+                    "tag can't be used with --all-tags/-a".to_owned(),
+                ));
+            }
+            for tag in tags(&name, &registry_options(host)).map_err(image::Error::from)? {
+                let one = reference(&format!("{}:{tag}", name.name()))?;
+                pull(host, &images, &one, platform, shown.as_ref())?;
+            }
+            return ui.line(name.name());
+        }
+        if is_bare && !self.quiet {
+            ui.line("Using default tag: latest")?;
+        }
+        pull(host, &images, &name, platform, shown.as_ref())?;
         ui.line(name.or_latest())
     }
 }
@@ -106,6 +124,9 @@ pub fn pull(
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "rdocker push [OPTIONS] NAME[:TAG]")]
 pub struct Push {
+    /// Push all tags of an image to the repository
+    #[arg(short, long)]
+    all_tags: bool,
     /// Suppress verbose output
     #[arg(short, long)]
     quiet: bool,
@@ -117,15 +138,40 @@ pub struct Push {
 }
 
 impl Push {
-    /// Pushes one tag.
+    /// Pushes one tag, or all that the repository has here.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let store = Store::open(&host.data_root)?;
+        let images = Images::new(&store);
         let name = reference(&self.name)?;
-        if name.tag().is_none() && !self.quiet {
-            ui.line("Using default tag: latest")?;
+        if !self.all_tags {
+            if name.tag().is_none() && !self.quiet {
+                ui.line("Using default tag: latest")?;
+            }
+            return self.push(host, &images, &name, ui);
         }
+        if name.tag().is_some() || name.digest().is_some() {
+            return Err(Error::Invalid(
+                "tag can't be used with --all-tags/-a".to_owned(),
+            ));
+        }
+        let list = images.list()?;
+        let here = list.iter().flat_map(|image| &image.tags);
+        let own = format!("{}:", name.familiar_name());
+        let names: Vec<&String> = here.filter(|tag| tag.starts_with(&own)).collect();
+        if names.is_empty() {
+            return Err(Error::Invalid(format!(
+                "An image does not exist locally with the tag: {}",
+                name.familiar_name()
+            )));
+        }
+        names
+            .into_iter()
+            .try_for_each(|tag| self.push(host, &images, &reference(tag)?, ui))
+    }
+
+    fn push(&self, host: &Host, images: &Images<'_>, name: &Reference, ui: &mut Ui) -> Result<()> {
         let options = registry_options(host);
-        Images::new(&store).push(&name, &options, progress(self.quiet).as_ref())?;
+        images.push(name, &options, progress(self.quiet).as_ref())?;
         if self.quiet {
             ui.line(name.clone().or_latest())?;
         }

@@ -28,6 +28,12 @@ pub struct Update {
     /// Limit CPU CFS (Completely Fair Scheduler) quota
     #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
     cpu_quota: Option<i64>,
+    /// Limit the CPU real-time period
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_period: Option<i64>,
+    /// Limit the CPU real-time runtime
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_runtime: Option<i64>,
     /// CPU shares (relative weight)
     #[arg(short, long)]
     cpu_shares: Option<i64>,
@@ -107,6 +113,14 @@ impl Update {
         set(&mut resources.blkio_weight, self.blkio_weight.as_ref());
         set(&mut resources.cpu_period, self.cpu_period.as_ref());
         set(&mut resources.cpu_quota, self.cpu_quota.as_ref());
+        set(
+            &mut resources.cpu_realtime_period,
+            self.cpu_rt_period.as_ref(),
+        );
+        set(
+            &mut resources.cpu_realtime_runtime,
+            self.cpu_rt_runtime.as_ref(),
+        );
         set(&mut resources.cpu_shares, self.cpu_shares.as_ref());
         set(&mut resources.nano_cpus, self.cpus.as_ref());
         set(&mut resources.cpuset_cpus, self.cpuset_cpus.as_ref());

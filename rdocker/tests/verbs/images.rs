@@ -42,3 +42,47 @@ fn prune_takes_an_image_after_the_one_made_from_it() {
     host.run(&["image", "prune", "-af"]).ok();
     assert_eq!(host.run(&["images", "-q"]).ok(), "");
 }
+
+/// Names that `images` shows with these arguments.
+fn names(host: &TestHost, args: &[&str]) -> String {
+    let mut all = vec!["images", "--format", "{{.Repository}}:{{.Tag}}"];
+    all.extend(args);
+    host.run(&all).ok()
+}
+
+#[test]
+fn images_are_chosen_by_pattern_and_filter() {
+    let host = TestHost::new();
+    host.run(&["tag", "busybox", "reg.test/team/app:1"]).ok();
+    let cases: &[(&[&str], &str)] = &[
+        (&["busy*"], "busybox:latest"),
+        (&["busybox:lat*"], "busybox:latest"),
+        (&["*"], "busybox:latest"),
+        (&["reg.test/*/app"], "reg.test/team/app:1"),
+        (&["-f", "reference=*/*/app:[0-9]"], "reg.test/team/app:1"),
+        (&["-f", "reference=nothing"], ""),
+        (&["-f", "before=busybox"], ""),
+        (&["-f", "since=busybox"], ""),
+        (&["-f", "until=1h"], ""),
+        (&["-f", "dangling=true"], ""),
+    ];
+    for (args, want) in cases {
+        assert_eq!(names(&host, args), *want, "{args:?}");
+    }
+    let ids = host.run(&["images", "-q"]).ok();
+    assert_eq!(ids.lines().count(), 2, "one line for each name: {ids}");
+    let why = host.run(&["images", "["]).fails(1);
+    assert!(why.contains("syntax error in pattern"), "{why}");
+}
+
+#[test]
+fn prune_keeps_what_is_younger_than_until() {
+    let host = TestHost::new();
+    let prune = |until: &str| host.run(&["image", "prune", "-af", "--filter", until]);
+    prune("until=1h").ok();
+    assert_eq!(names(&host, &[]), "busybox:latest");
+    let why = prune("until=nonsense").fails(1);
+    assert!(why.contains("nonsense"), "{why}");
+    prune("until=0s").ok();
+    assert_eq!(names(&host, &[]), "");
+}

@@ -9,6 +9,7 @@ pub mod http;
 pub mod login;
 pub mod search;
 pub mod session;
+pub mod tags;
 
 use std::path::PathBuf;
 
