@@ -225,6 +225,13 @@ fn clean(path: &Path) -> PathBuf {
     out
 }
 
+/// Places whose values runc judges itself: what it says of them comes first.
+const RUNC_SAYS: &[(&str, &str)] = &[
+    (".linux.memoryPolicy.flags", "invalid memory policy flag: "),
+    (".linux.memoryPolicy.nodes", "invalid memory policy node: "),
+    (".linux.memoryPolicy", "invalid memory policy mode: "),
+];
+
 /// Decodes strictly first, which is one pass without allocation for what is ignored; only a document
 /// that fails is read again as a tree, repaired and decoded with a note of the place.
 fn parse<T: DeserializeOwned>(
@@ -270,7 +277,13 @@ fn parse<T: DeserializeOwned>(
     let text = format!("{tree:#}");
     match strictly(&text) {
         Ok(done) => Ok((done, warnings)),
-        Err(error) => Err(broken(place_of_line(&text, error.line()), reason(&error))),
+        Err(error) => {
+            let at = place_of_line(&text, error.line());
+            let words = RUNC_SAYS.iter().find(|(start, _)| at.starts_with(start));
+            let words = words.map_or("", |(_, words)| words);
+            let why = format!("{words}{}", reason(&error));
+            Err(broken(at, why))
+        }
     }
 }
 
@@ -347,6 +360,10 @@ mod tests {
              "config.json: .process.rlimits[0].type: unknown variant `RLIMIT_X`"),
             (br#"{"linux":[]}"#, "config.json: .linux: invalid type: sequence, expected struct Linux"),
             (br#"{"mounts":[["/x"]]}"#, "config.json: .mounts[0]: invalid type: sequence, expected struct Mount"),
+            (br#"{"linux":{"memoryPolicy":{"mode":"MPOL_BIND","flags":["X"]}}}"#,
+             "config.json: .linux.memoryPolicy.flags[0]: invalid memory policy flag: unknown variant `X`"),
+            (br#"{"linux":{"memoryPolicy":{}}}"#,
+             "config.json: .linux.memoryPolicy: invalid memory policy mode: missing field `mode`"),
             (br#"{"mounts":[{}]}"#, "config.json: .mounts[0]: missing field `destination`"),
             (br#"{"hostname":"a","hostname":"b"}"#, "config.json: line 1 column 26: duplicate field `hostname`"),
             (br#"{"linux":{"seccomp":{"defaultAction":"","syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW"}]}}}"#,

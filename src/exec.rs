@@ -135,6 +135,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let affinity = affinity(&process)?;
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
     drop(fds);
+    let pid = process.pid;
+    context
+        .log
+        .debug(|| format!("process {pid} is cloned for container {}", args.id));
     set_affinity(&process, affinity.0.as_deref())?;
     if process.must_be_placed {
         driver.place(process.pid)?;
@@ -263,7 +267,8 @@ fn utf8(text: &OsString) -> Result<String> {
         .ok_or_else(|| Error::Usage(format!("the argument {text:?} is not UTF-8")))
 }
 
-/// Adds to bounding, effective and permitted; never to inheritable or ambient (CVE-2022-29162).
+/// Adds to bounding, effective and permitted, and to ambient what the container's process inherits
+/// anyway; never to inheritable (CVE-2022-29162).
 fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     let mut more = Capabilities::new();
     for name in names {
@@ -289,6 +294,13 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     lists.set_bounding(joined(lists.bounding()));
     lists.set_effective(joined(lists.effective()));
     lists.set_permitted(joined(lists.permitted()));
+    let inheritable = lists.inheritable().iter().flatten();
+    let inherited: Capabilities = inheritable
+        .filter(|one| more.contains(one))
+        .copied()
+        .collect();
+    let ambient = lists.ambient().iter().flatten().chain(&inherited).copied();
+    lists.set_ambient(Some(ambient.collect()));
     process.set_capabilities(Some(lists));
     Ok(())
 }

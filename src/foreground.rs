@@ -87,6 +87,14 @@ pub fn attend(
     }
 }
 
+/// Prints what is left in the terminal of a container that has not started.
+pub fn print_rest(terminal: &OwnedFd) {
+    // There is another error to tell already.
+    if let Ok(mut relay) = Relay::new(terminal) {
+        relay.drain();
+    }
+}
+
 /// Whether there is nothing more to tell; a caller that does not listen is told nothing.
 fn told(notify: &Notify) -> bool {
     notify.pass_on().unwrap_or(true)

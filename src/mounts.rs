@@ -118,7 +118,10 @@ fn change(action: Action, container: &Container, spec: &Spec, context: &Context)
         Action::Add => {
             validate_mounts(spec, &context.host)?;
             let plan = Plan::for_mounts(spec, &facts)?;
-            let fds = plan.open()?;
+            let fds = match kinds & namespaces::USER {
+                0 => plan.open()?,
+                _ => plan.open_locked()?,
+            };
             need_copies(&plan, &fds)?;
             (plan, fds)
         }

@@ -55,6 +55,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let notify = Notify::open(container.path(), process.pid)?;
     if let Err(error) = begin(&mut process, &plan, &container) {
         drop(process);
+        // What a startContainer hook had to say.
+        if let Some(terminal) = &terminal {
+            foreground::print_rest(terminal);
+        }
         delete::remove(container, context)?;
         return Err(error);
     }

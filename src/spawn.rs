@@ -9,7 +9,8 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use crate::cgroups::Placement;
 use crate::child;
 use crate::error::{Error, Result};
-use crate::plan::fds::{Fds, socket_pair};
+use crate::plan::fds::{Fds, apply_idmap, pair, socket_pair};
+use crate::plan::mounts::{Mount, What};
 use crate::plan::namespaces::{self, CGROUP, PID, TIME, USER};
 use crate::plan::{Frame, Kind, Plan, Step};
 use crate::sys::clone::{self, Side};
@@ -148,9 +149,7 @@ fn bear_on_a_stage(
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Side, Errno> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-    let flags_of = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags_of)?;
+    let (ours, theirs) = pair()?;
     let stage = match clone::clone3(0, cgroup)? {
         Side::Child => {
             let born = enter_stage(joins)
@@ -373,6 +372,28 @@ impl Spawned {
         Err(Error::Failed(format!(
             "{helper}: {why} (the ids that a user may map are in {file})"
         )))
+    }
+
+    /// Maps the owners of the files of a mount whose source only the process can open.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if the file system does not take part.
+    pub fn map_owners(&self, plan: &Plan, mount: &Mount) -> Result<()> {
+        let What::Bind {
+            source,
+            inside: Some(_),
+            idmap: Some(map),
+            ..
+        } = &mount.what
+        else {
+            return Ok(());
+        };
+        let frame = self.wait_for(plan, Step::MountIdMap)?;
+        let at = format!("mount source {}", source.to_string_lossy());
+        let copy = fd::pidfd_getfd(self.pidfd.as_fd(), frame.errno);
+        let copy = copy.as_ref().map(AsFd::as_fd).map_err(|errno| *errno);
+        apply_idmap(copy, map, &at)?;
+        self.go(plan)
     }
 
     /// Sets `/proc/PID/oom_score_adj`.

@@ -299,7 +299,7 @@ fn warnings(view: &View<'_>) -> Vec<Warning> {
     }
     if let Some(process) = view.spec.process() {
         for (at, why) in process::doubtful(process, view.host) {
-            warn(at, why);
+            warn(at, &why);
         }
     }
     let personality = view.linux.and_then(|linux| linux.personality().as_ref());

@@ -1,7 +1,9 @@
 //! Hooks that run inside the container's namespaces, as children of its first process.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::identity::Home;
 use super::report::{At, Fault};
 use crate::plan::fds::Fds;
 use crate::plan::hooks::{Hook, StateText};
@@ -11,37 +13,51 @@ use crate::sys::fd::Ended;
 use crate::sys::{Errno, clone, fd, path, proc, tty};
 
 /// createContainer hooks: found on the host, run before its root is left.
-pub fn create_container(plan: &Plan, fds: &Fds, root: BorrowedFd<'_>) -> Result<(), Fault> {
+pub fn create_container(plan: &mut Plan, fds: &Fds, root: BorrowedFd<'_>) -> Result<(), Fault> {
     if plan.create_container.is_empty() {
         return Ok(());
     }
     let step = Step::CreateContainerHook;
     nix::unistd::fchdir(root).at(step, 0)?;
     let output = fds.hook_output.as_ref().map(AsFd::as_fd);
-    run(&plan.create_container, &plan.creating_state, output, step)
+    run(
+        &mut plan.create_container,
+        &plan.creating_state,
+        output,
+        None,
+        step,
+    )
 }
 
 /// startContainer hooks: found and run inside the container, after start.
-pub fn start_container(plan: &Plan) -> Result<(), Fault> {
+pub fn start_container(plan: &mut Plan) -> Result<(), Fault> {
+    if plan.start_container.is_empty() {
+        return Ok(());
+    }
+    let mut home = Home::new();
+    let home = home.entry(&plan.process)?;
+    let step = Step::StartContainerHook;
     run(
-        &plan.start_container,
+        &mut plan.start_container,
         &plan.created_state,
         None,
-        Step::StartContainerHook,
+        home,
+        step,
     )
 }
 
 fn run(
-    hooks: &[Hook],
+    hooks: &mut [Hook],
     state: &StateText,
     output: Option<BorrowedFd<'_>>,
+    home: Option<&CStr>,
     step: Step,
 ) -> Result<(), Fault> {
-    for (index, hook) in hooks.iter().enumerate() {
+    for (index, hook) in hooks.iter_mut().enumerate() {
         path::may_execute(&hook.path).at(step, index)?;
         let stdin = state_file(state).at(step, index)?;
         match clone::clone3(0, None).at(step, index)? {
-            Side::Child => become_hook(hook, stdin.as_fd(), output),
+            Side::Child => become_hook(hook, stdin.as_fd(), output, home),
             Side::Parent { pidfd, .. } => {
                 let in_time = fd::poll_in(pidfd.as_fd(), hook.timeout_ms).at(step, index)?;
                 if !in_time {
@@ -84,14 +100,20 @@ fn state_file(state: &StateText) -> Result<OwnedFd, Errno> {
 }
 
 /// Executes the hook; the exit codes are the shell's for "cannot execute".
-fn become_hook(hook: &Hook, stdin: BorrowedFd<'_>, output: Option<BorrowedFd<'_>>) -> ! {
+fn become_hook(
+    hook: &mut Hook,
+    stdin: BorrowedFd<'_>,
+    output: Option<BorrowedFd<'_>>,
+    home: Option<&CStr>,
+) -> ! {
     let ready = tty::make_stdio(stdin, 0).and_then(|()| match output {
         Some(output) => tty::make_stdio(output, 1).and_then(|()| tty::make_stdio(output, 2)),
         None => Ok(()),
     });
     if ready.is_ok() {
         let _ = fd::close_from(3, fd::Close::OnExec);
-        proc::execve_plain(&hook.path, &hook.args, &hook.env);
+        let home = home.filter(|_| hook.inherits_env);
+        proc::execve(&hook.path, &hook.args, &mut hook.env, home);
     }
     clone::exit_now(127)
 }

@@ -7,6 +7,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag};
 
 use super::report::{At, Fault, Report};
+use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
 use crate::plan::{Plan, Step};
 use crate::sys::{Errno, caps, fd, mount, path, proc, seccomp};
@@ -46,8 +47,9 @@ pub fn assume(plan: &Plan) -> Result<(), Fault> {
         let permitted = sets.permitted | borrowed(plan);
         caps::set(sets.effective, permitted, sets.inheritable).at(Step::Capabilities, 0)?;
         proc::set_keep_capabilities(false).at(Step::Capabilities, 0)?;
-        // A set that the kernel refuses to make ambient is left empty, as runc does with a warning.
-        let _ = caps::set_ambient(sets.ambient);
+        // What cannot be raised is left out with a warning, see `validate`; and kernels can be told
+        // (PR_SET_SECUREBITS) to raise nothing.
+        let _ = caps::set_ambient(sets.ambient & permitted & sets.inheritable);
     }
     Ok(())
 }
@@ -83,7 +85,7 @@ pub fn hand_over_listener(plan: &Plan, report: &Report) -> Result<(), Fault> {
     let Some(listener) = load(plan, filter)? else {
         return Err(Errno::EBADF).at(Step::SeccompListener, 0);
     };
-    report.tell(Step::SeccompListener, listener.as_raw_fd());
+    report.tell(Step::SeccompListener, 0, listener.as_raw_fd());
     // The runtime copies it while this process waits; execve closes it.
     std::mem::forget(listener);
     Ok(())
@@ -190,12 +192,12 @@ impl Home {
 
     /// The entry, if the environment has none: the home of the user in the container's
     /// `/etc/passwd`, else `/`.
-    pub fn entry(&mut self, plan: &Plan) -> Result<Option<&CStr>, Fault> {
-        if !plan.process.needs_home {
+    pub fn entry(&mut self, process: &Process) -> Result<Option<&CStr>, Fault> {
+        if !process.needs_home {
             return Ok(None);
         }
         let mut line = [0; LINE_MAX];
-        let home = home_of(plan.process.uid, &mut line).unwrap_or(b"/");
+        let home = home_of(process.uid, &mut line).unwrap_or(b"/");
         self.text.set(&[b"HOME=", home]).map(Some).at(Step::Home, 0)
     }
 }

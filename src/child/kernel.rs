@@ -245,7 +245,7 @@ pub fn attributes(plan: &Plan) -> Result<(), Fault> {
 /// Drops the last privileges and executes the program at `candidate`.
 pub fn execute(plan: &mut Plan, candidate: usize) -> Result<Fault, Fault> {
     let mut home = super::identity::Home::new();
-    let extra = home.entry(plan)?;
+    let extra = home.entry(&plan.process)?;
     for (index, (resource, soft, hard)) in plan.process.rlimits.iter().enumerate() {
         proc::set_rlimit(0, *resource, *soft, *hard).at(Step::Rlimit, index)?;
     }

@@ -39,7 +39,7 @@ pub fn enter(fds: &mut Fds) -> Result<Place, Fault> {
 /// Makes the plan's mounts, in order. If one fails, those before it are removed again.
 pub fn mount(plan: &Plan, fds: &mut Fds, place: &Place) -> Result<(), Fault> {
     for index in 0..plan.mounts.len() {
-        let made = rootfs::mount(plan, fds, place.root.as_fd(), index).and_then(|made| {
+        let made = rootfs::mount(plan, fds, place.root.as_fd(), None, index).and_then(|made| {
             if let Some(late) = fds.late.get_mut(index) {
                 *late = made;
             }

@@ -84,7 +84,7 @@ fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Resu
     kernel::start_session(plan)?;
 
     let root = rootfs::enter_mount_namespace(plan, fds)?;
-    rootfs::mounts(plan, fds, root.as_fd())?;
+    rootfs::mounts(plan, fds, root.as_fd(), report)?;
     rootfs::devices(plan, fds, root.as_fd())?;
     if plan.parent_hooks {
         report.reached(Step::Mounted, 0)?;

@@ -58,11 +58,11 @@ impl Report {
     }
 
     /// Says that `step` is reached with a value of its own, and goes on.
-    pub fn tell(&self, step: Step, value: i32) {
+    pub fn tell(&self, step: Step, item: usize, value: i32) {
         let frame = Frame {
             kind: Kind::Reached,
             step,
-            item: 0,
+            item: item as u16,
             errno: value,
         };
         // By write(2), see `identity::hand_over_listener`; a parent that is gone is noticed later.

@@ -1,15 +1,15 @@
 //! Builds the container's root file system and enters it. Every target is a descriptor.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use libc::MOUNT_ATTR_RDONLY;
+use libc::{MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY};
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{Mode, SFlag};
 
 use super::identity::{is_char_device, is_on};
 use super::kernel::PROC_MAGIC;
-use super::report::{At, Fault};
+use super::report::{At, Fault, Report};
 use crate::plan::fds::Fds;
 use crate::plan::mounts::{Mount, What};
 use crate::plan::namespaces::MOUNT;
@@ -66,9 +66,14 @@ pub fn enter_mount_namespace(plan: &Plan, fds: &Fds) -> Result<OwnedFd, Fault> {
 }
 
 /// Makes the mounts of the plan, in order.
-pub fn mounts(plan: &Plan, fds: &mut Fds, root: BorrowedFd<'_>) -> Result<(), Fault> {
+pub fn mounts(
+    plan: &Plan,
+    fds: &mut Fds,
+    root: BorrowedFd<'_>,
+    report: &Report,
+) -> Result<(), Fault> {
     for (index, entry) in plan.mounts.iter().enumerate() {
-        let made = mount(plan, fds, root, index)?;
+        let made = mount(plan, fds, root, Some(report), index)?;
         if entry.readonly_last
             && let Some(place) = fds.late.get_mut(index)
         {
@@ -83,6 +88,7 @@ pub fn mount(
     plan: &Plan,
     fds: &mut Fds,
     root: BorrowedFd<'_>,
+    report: Option<&Report>,
     index: usize,
 ) -> Result<Option<OwnedFd>, Fault> {
     let Some(entry) = plan.mounts.get(index) else {
@@ -101,10 +107,10 @@ pub fn mount(
             let made = new_instance(entry, covered.as_ref().map(AsFd::as_fd), index)?;
             (made, target)
         }
-        What::Bind { source, reach, .. } => {
+        What::Bind { .. } => {
             let made = match fds.sources.get_mut(index).and_then(Option::take) {
                 Some(made) => made,
-                None => mount::clone_tree(AT_FDCWD, source, *reach).at(Step::MountSource, index)?,
+                None => own_source(entry, root, report, index)?,
             };
             let kind = path::kind_of(made.as_fd()).at(Step::MountSource, index)?;
             let make = if kind == SFlag::S_IFDIR {
@@ -121,6 +127,36 @@ pub fn mount(
     }
     attach(plan, entry, made.as_fd(), target.as_fd(), index)?;
     Ok(Some(made))
+}
+
+/// A detached copy of a source that the parent could not open.
+fn own_source(
+    entry: &Mount,
+    root: BorrowedFd<'_>,
+    report: Option<&Report>,
+    index: usize,
+) -> Result<OwnedFd, Fault> {
+    let What::Bind {
+        source,
+        inside,
+        reach,
+        idmap,
+    } = &entry.what
+    else {
+        return Err(Errno::EINVAL).at(Step::MountSource, index);
+    };
+    let Some(inside) = inside else {
+        return mount::clone_tree(AT_FDCWD, source, *reach).at(Step::MountSource, index);
+    };
+    let found = path::open_in_root(root, inside, OFlag::O_PATH).at(Step::MountSource, index)?;
+    let made = mount::clone_tree(found.as_fd(), c"", *reach).at(Step::MountSource, index)?;
+    if idmap.is_some() {
+        // Only the parent has rights over the file system.
+        let report = report.ok_or(Errno::EPERM).at(Step::MountIdMap, index)?;
+        report.tell(Step::MountIdMap, index, made.as_raw_fd());
+        report.wait_for_go(Step::MountIdMap)?;
+    }
+    Ok(made)
 }
 
 /// A new, detached instance of a file system.
@@ -175,12 +211,11 @@ fn attach(
     if is_bind && plan.host_propagation != libc::MS_SHARED {
         tree.propagation = plan.host_propagation;
     }
-    let alone = if is_bind { entry.attr } else { Attr::default() };
-    let early = set_detached(made, alone, tree).at(Step::MountAttr, index)?;
+    let early = set_detached(made, entry, tree).at(Step::MountAttr, index)?;
     mount::move_mount(made, target).at(Step::MountAttach, index)?;
     if !early {
         set_attr(made, tree, Reach::Tree).at(Step::MountAttr, index)?;
-        set_attr(made, alone, Reach::One).at(Step::MountAttr, index)?;
+        set_own(entry, |attr| set_attr(made, attr, Reach::One)).at(Step::MountAttr, index)?;
     }
     for (flag, reach) in &entry.propagation {
         let change = Attr {
@@ -193,17 +228,34 @@ fn attach(
 }
 
 /// `Ok(false)`: this kernel has no mount_setattr(2), so it must wait until the mount is attached.
-fn set_detached(made: BorrowedFd<'_>, alone: Attr, tree: Attr) -> Result<bool, Errno> {
-    for (attr, reach) in [(tree, Reach::Tree), (alone, Reach::One)] {
-        if attr.is_empty() {
-            continue;
-        }
-        match mount::set_attr(made, attr, reach) {
-            Err(Errno::ENOSYS) => return Ok(false),
-            other => other?,
-        }
+fn set_detached(made: BorrowedFd<'_>, entry: &Mount, tree: Attr) -> Result<bool, Errno> {
+    let set = |attr: Attr, reach| match attr.is_empty() {
+        true => Ok(()),
+        false => mount::set_attr(made, attr, reach),
+    };
+    match set(tree, Reach::Tree).and_then(|()| set_own(entry, |attr| set(attr, Reach::One))) {
+        Err(Errno::ENOSYS) => Ok(false),
+        other => other.map(|()| true),
     }
-    Ok(true)
+}
+
+/// Sets the attributes of a bind mount itself; a new file system has them already.
+///
+/// What config.json does not ask for is left out where it cannot be had: attributes of the host's
+/// mounts are locked in a user namespace, and `nosymfollow` is Linux 5.10.
+fn set_own(entry: &Mount, set: impl Fn(Attr) -> Result<(), Errno>) -> Result<(), Errno> {
+    if !matches!(entry.what, What::Bind { .. }) {
+        return Ok(());
+    }
+    let without = |bits: u64| Attr {
+        clear: entry.attr.clear & !(entry.unasked & bits),
+        ..entry.attr
+    };
+    match set(entry.attr) {
+        Err(Errno::EPERM) => set(without(!MOUNT_ATTR_NOSYMFOLLOW)),
+        Err(Errno::EINVAL) => set(without(MOUNT_ATTR_NOSYMFOLLOW)),
+        other => other,
+    }
 }
 
 /// Changes an attached mount, on kernels before 5.12 by remounting it.

@@ -274,6 +274,9 @@ fn release(
     if plan.waits_at_birth {
         process.go(plan)?;
     }
+    for mount in &plan.mounts {
+        process.map_owners(plan, mount)?;
+    }
     if plan.parent_hooks {
         process.wait_for(plan, Step::Mounted)?;
         hooks::before_pivot(&bundle.spec, &container.record, &hooks::environment())?;

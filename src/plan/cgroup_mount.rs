@@ -65,6 +65,7 @@ pub fn expand(
 fn bind(hierarchy: &Hierarchy) -> Result<What> {
     Ok(What::Bind {
         source: source(hierarchy)?,
+        inside: None,
         reach: Reach::One,
         idmap: None,
     })

@@ -8,7 +8,7 @@ use nix::sys::stat::Mode;
 
 use super::Plan;
 use super::mounts::{IdMap, What};
-use super::namespaces::{self, USER};
+use super::namespaces::{self, MOUNT, USER};
 use crate::error::{Error, Result};
 use crate::sys::clone::Side;
 use crate::sys::mount::{Reach, clone_tree, set_idmap};
@@ -47,7 +47,32 @@ impl Plan {
     /// # Errors
     /// [`Error::Spec`] or [`Error::Host`] for a path that is missing or of the wrong kind.
     pub fn open(&self) -> Result<Fds> {
-        let has_mounts = self.namespaces.has(namespaces::MOUNT);
+        let joins = self.open_joins()?;
+        let new = self.namespaces.new_ones();
+        let mut fds = if self.namespaces.has(USER) && new & MOUNT != 0 {
+            self.open_locked()?
+        } else {
+            self.open_mounts()?
+        };
+        fds.joins = joins;
+        Ok(fds)
+    }
+
+    /// [`Plan::open`] for mounts that a container in a user namespace gets.
+    ///
+    /// What is copied may not be undone there: its root cannot take `ro` back from a mount of the
+    /// host, nor unmount what covers a directory of the host. In a mount namespace of less privilege
+    /// the kernel has locked both. Man page: mount_namespaces(7), "Restrictions".
+    ///
+    /// # Errors
+    /// As [`Plan::open`].
+    pub fn open_locked(&self) -> Result<Fds> {
+        among_locked_mounts(|| self.open_mounts())
+    }
+
+    /// The root file system, the sources of bind mounts, and the nodes that cannot be made.
+    fn open_mounts(&self) -> Result<Fds> {
+        let has_mounts = self.namespaces.has(MOUNT);
         let bind_nodes = self.namespaces.has(USER);
         let mut fds = Fds {
             rootfs: if has_mounts {
@@ -55,16 +80,19 @@ impl Plan {
             } else {
                 None
             },
-            joins: self.open_joins()?,
             ..Fds::default()
         };
         for (index, mount) in self.mounts.iter().enumerate() {
             fds.sources.push(match &mount.what {
-                What::New { .. } => None,
+                What::New { .. }
+                | What::Bind {
+                    inside: Some(_), ..
+                } => None,
                 What::Bind {
                     source,
                     reach,
                     idmap,
+                    ..
                 } => {
                     let at = || format!("mount source {} (.mounts, entry {index})", shown(source));
                     let copy = match copy_of(source, *reach) {
@@ -73,7 +101,10 @@ impl Plan {
                         other => other.map_err(|errno| Error::host("open", at(), errno))?,
                     };
                     if let Some(idmap) = idmap {
-                        apply_idmap(copy.as_ref(), idmap, &at())?;
+                        // Without the host's rights there is no copy, and no file system would let
+                        // its ids be mapped.
+                        let copy = copy.as_ref().ok_or(Errno::EPERM);
+                        apply_idmap(copy.map(AsFd::as_fd), idmap, &at())?;
                     }
                     copy
                 }
@@ -201,19 +232,69 @@ fn id_maps_of(user: BorrowedFd<'_>) -> Result<(String, String)> {
 }
 
 /// Maps the owners of the files of a detached copy, through a user namespace made for that alone.
-fn apply_idmap(copy: Option<&OwnedFd>, map: &IdMap, at: &str) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Host`] if the file system or the rights do not allow it.
+pub fn apply_idmap(copy: Result<BorrowedFd<'_>, Errno>, map: &IdMap, at: &str) -> Result<()> {
     let failed = |errno| Error::host("id-map (mount_setattr)", at, errno);
-    // Without the host's rights there is no copy, and no file system would let its ids be mapped.
-    let copy = copy.ok_or(Errno::EPERM).map_err(failed)?;
+    let copy = copy.map_err(failed)?;
     let userns = user_namespace(map)?;
-    set_idmap(copy.as_fd(), userns.as_fd(), map.reach).map_err(failed)
+    set_idmap(copy, userns.as_fd(), map.reach).map_err(failed)
 }
 
 /// A user namespace with these maps, held by its descriptor alone.
 fn user_namespace(map: &IdMap) -> Result<OwnedFd> {
     let failed = |errno| Error::host("make", "a user namespace for an id-mapped mount", errno);
-    let (ours, theirs) = socket_pair()?;
-    match clone::clone3(USER, None).map_err(failed)? {
+    beside_a_process_in(USER, |pid| {
+        let write = |file: &str, text: &str| {
+            let path = format!("/proc/{pid}/{file}");
+            std::fs::write(&path, text).map_err(|error| Error::host("write", &path, error))
+        };
+        write("uid_map", &map.uids)?;
+        write("gid_map", &map.gids)?;
+        namespace_of(pid, "user").map_err(failed)
+    })
+    .map_err(failed)?
+}
+
+/// Does `work` in a copy of the runtime's mount namespace that belongs to another user namespace.
+fn among_locked_mounts<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let failed = |errno| Error::host("enter", "a mount namespace of less privilege", errno);
+    let open = |path| {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        nix::fcntl::open(path, flags, Mode::empty()).map_err(failed)
+    };
+    let (root, here) = (open(c"/")?, open(c".")?);
+    let own = namespace_of("self", "mnt").map_err(failed)?;
+    let entered = beside_a_process_in(USER | MOUNT, |pid| {
+        clone::setns(namespace_of(pid, "mnt")?.as_fd(), MOUNT)
+    });
+    match entered.and_then(|entered| entered) {
+        // Without rights over another user namespace every copy is the child's to make, in its own
+        // mount namespace, which is locked as well.
+        Err(Errno::EPERM) => return work(),
+        other => other.map_err(failed)?,
+    }
+    let done = work();
+    clone::setns(own.as_fd(), MOUNT)
+        .and_then(|()| nix::unistd::fchdir(&root))
+        .and_then(|()| nix::unistd::chroot(c"."))
+        .and_then(|()| nix::unistd::fchdir(&here))
+        .map_err(|errno| Error::host("return to", "the runtime's mount namespace", errno))?;
+    done
+}
+
+/// A namespace of process `pid` by its name below `/proc/PID/ns`.
+fn namespace_of(pid: impl std::fmt::Display, name: &str) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path.as_str(), flags, Mode::empty())
+}
+
+/// Does `work` while a process with new namespaces `flags` lives.
+fn beside_a_process_in<T>(flags: u64, work: impl FnOnce(i32) -> T) -> Result<T, Errno> {
+    let (ours, theirs) = pair()?;
+    match clone::clone3(flags, None)? {
         Side::Child => {
             drop(ours);
             // Until the parent has what it came for, and gone with it in any case.
@@ -222,20 +303,10 @@ fn user_namespace(map: &IdMap) -> Result<OwnedFd> {
         }
         Side::Parent { pid, pidfd } => {
             drop(theirs);
-            let write = |file: &str, text: &str| {
-                let path = format!("/proc/{pid}/{file}");
-                std::fs::write(&path, text).map_err(|error| Error::host("write", &path, error))
-            };
-            let path = format!("/proc/{pid}/ns/user");
-            let made = write("uid_map", &map.uids)
-                .and_then(|()| write("gid_map", &map.gids))
-                .and_then(|()| {
-                    let file = std::fs::File::open(&path);
-                    file.map_err(|error| Error::host("open", &path, error))
-                });
+            let done = work(pid);
             drop(ours);
-            fd::wait(pidfd.as_fd()).map_err(failed)?;
-            Ok(made?.into())
+            fd::wait(pidfd.as_fd())?;
+            Ok(done)
         }
     }
 }
@@ -259,14 +330,14 @@ fn shown(path: &CStr) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// A pair of connected sockets that keep message boundaries.
+/// [`pair`], for the child and its parent.
 pub fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
+    pair().map_err(|errno| Error::host("make", "a socket pair", errno))
+}
+
+/// A pair of connected sockets that keep message boundaries.
+pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-    socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .map_err(|errno| Error::host("make", "a socket pair", errno))
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
 }

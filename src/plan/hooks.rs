@@ -15,8 +15,10 @@ pub struct Hook {
     pub path: CString,
     /// Its arguments; the first is its own name.
     pub args: CStrings,
-    /// Its whole environment.
+    /// Its whole environment, with room for one more entry.
     pub env: CStrings,
+    /// config.json names no environment for it.
+    pub inherits_env: bool,
     /// How long it may run, in milliseconds; −1 is for ever.
     pub timeout_ms: i32,
 }
@@ -54,22 +56,19 @@ pub fn read(hooks: Option<&Vec<oci::Hook>>, at: &str, default_env: &[String]) ->
         let list = |texts: &[String], name: &str| -> Result<CStrings> {
             let at = format!("{at}.{name}");
             let texts: Result<Vec<CString>> = texts.iter().map(|text| cstring(text, &at)).collect();
-            Ok(CStrings::new(texts?, 0))
+            Ok(CStrings::new(texts?, 1))
         };
         let path = cstring(hook.path().as_os_str(), &format!("{at}.path"))?;
         let args = match hook.args().as_deref() {
             Some(args) if !args.is_empty() => list(args, "args")?,
             _ => CStrings::new(vec![path.clone()], 0),
         };
-        let env = hook
-            .env()
-            .as_deref()
-            .filter(|env| !env.is_empty())
-            .unwrap_or(default_env);
+        let env = hook.env().as_deref().filter(|env| !env.is_empty());
         Ok(Hook {
             path,
             args,
-            env: list(env, "env")?,
+            env: list(env.unwrap_or(default_env), "env")?,
+            inherits_env: env.is_none(),
             timeout_ms,
         })
     };

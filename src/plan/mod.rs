@@ -4,7 +4,8 @@
 //! opens what the plan names (`Fds`), the child executes it in the order of [`Step`], and because
 //! both hold the same plan, one small frame is enough to say what went wrong.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime as oci;
@@ -159,7 +160,8 @@ impl Plan {
             return Err(Error::spec(".process", "the container has no process"));
         };
         let process = Process::read(process, facts.listen_fds)?;
-        let mut mounts = read_mounts(spec, linux, &namespaces, facts)?;
+        let rootfs = rootfs_path(spec, facts.bundle)?;
+        let mut mounts = read_mounts(spec, linux, &namespaces, &rootfs, facts)?;
         let mut process = process;
         if let Some((host, inside)) = facts.notify {
             mounts.push(notify_mount(host, inside)?);
@@ -187,7 +189,7 @@ impl Plan {
         let state = |status| state_text(spec, facts, status);
         Ok(Self {
             id: facts.id.to_owned(),
-            rootfs: rootfs_path(spec, facts.bundle)?,
+            rootfs,
             host_propagation: root_propagation.map_or(libc::MS_SLAVE, |(flag, _)| flag),
             root_propagation,
             readonly_root: spec
@@ -235,7 +237,7 @@ impl Plan {
     ) -> Result<Self> {
         let linux = spec.linux().as_ref();
         let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
-        let personality = linux.and_then(settings::personality);
+        let memory_policy = linux.and_then(|linux| linux.memory_policy().as_ref());
         let placed_by_parent = facts.cgroup.is_some();
         Ok(Self {
             id: id.to_owned(),
@@ -251,7 +253,8 @@ impl Plan {
             readonly_paths: Vec::new(),
             masked_paths: Vec::new(),
             settings: Settings {
-                personality,
+                personality: linux.and_then(settings::personality),
+                memory_policy: memory_policy.map(settings::memory_policy).transpose()?,
                 ..Settings::default()
             },
             process: Process::read(process, facts.listen_fds)?,
@@ -282,7 +285,7 @@ impl Plan {
         let linux = spec.linux().as_ref().unwrap_or(&no_linux);
         let process = spec.process().clone().unwrap_or_default();
         Ok(Self {
-            mounts: read_mounts(spec, linux, &Namespaces::read(linux)?, facts)?,
+            mounts: read_mounts(spec, linux, &Namespaces::read(linux)?, c"", facts)?,
             host_propagation: root_propagation(linux)?.map_or(libc::MS_SLAVE, |(flag, _)| flag),
             waits_at_birth: false,
             ..Self::for_exec(facts.id, &process, spec, facts)?
@@ -319,6 +322,7 @@ fn notify_mount(host: &Path, inside: &str) -> Result<Mount> {
     let source = text::cstring(host, "NOTIFY_SOCKET")?;
     let what = mounts::What::Bind {
         source,
+        inside: None,
         reach: Reach::One,
         idmap: None,
     };
@@ -367,11 +371,13 @@ fn read_mounts(
     spec: &oci::Spec,
     linux: &oci::Linux,
     namespaces: &Namespaces,
+    rootfs: &CStr,
     facts: &Facts<'_>,
 ) -> Result<Vec<Mount>> {
     let maps = namespaces.id_maps.as_ref();
     let context = mounts::Context {
         bundle: facts.bundle,
+        rootfs: Path::new(OsStr::from_bytes(rootfs.to_bytes())),
         label: linux
             .mount_label()
             .as_deref()
@@ -391,6 +397,9 @@ fn read_mounts(
         } else {
             list.push(read);
         }
+    }
+    if !rootfs.is_empty() {
+        mounts::find_sources_inside(&mut list, rootfs);
     }
     Ok(list)
 }
@@ -427,6 +436,7 @@ impl Mount {
             target,
             what,
             attr,
+            unasked: 0,
             attr_tree: Attr::default(),
             propagation: Vec::new(),
             readonly_last: false,

@@ -1,6 +1,6 @@
 //! Mounts: what each option of config.json means, and the list that the child works through.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::Path;
 
 use libc::{MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME};
@@ -21,6 +21,8 @@ pub struct Mount {
     pub what: What,
     /// Attributes of this mount alone, set while it is detached.
     pub attr: Attr,
+    /// Those bits of `attr.clear` that config.json does not name: where they are locked they stay.
+    pub unasked: u64,
     /// Attributes of it and everything below it (the options that begin with `r`).
     pub attr_tree: Attr,
     /// Propagation changes after it is attached, in order: `MS_*` and whether it takes in the tree.
@@ -49,6 +51,9 @@ pub enum What {
     Bind {
         /// The path, absolute.
         source: CString,
+        /// The path in the root file system, if an earlier mount of the container brings the source:
+        /// then the child opens it when its turn has come.
+        inside: Option<CString>,
         /// With the mounts below it.
         reach: Reach,
         /// Maps the owners of the files, if asked for.
@@ -247,6 +252,8 @@ fn parameter(text: &str, at: &str) -> Result<(CString, Option<CString>)> {
 pub struct Context<'a> {
     /// Relative bind sources start here.
     pub bundle: &'a Path,
+    /// The root file system on the host.
+    pub rootfs: &'a Path,
     /// `linux.mountLabel`.
     pub label: Option<&'a str>,
     /// The container's own id maps, for an `idmap` that names none.
@@ -261,7 +268,12 @@ pub struct Context<'a> {
 /// [`Error::Spec`] for values that no mount can have; see runtime-spec, config.md "Mounts".
 pub fn read(mount: &oci::Mount, index: usize, context: Context<'_>) -> Result<Mount> {
     let at = format!(".mounts[{index}]");
-    let target = absolute(mount.destination(), &format!("{at}.destination"))?;
+    let destination = mount.destination();
+    // Older callers, and runc for their sake, take it for a path of the host.
+    let destination = destination
+        .strip_prefix(context.rootfs)
+        .unwrap_or(destination);
+    let target = absolute(destination, &format!("{at}.destination"))?;
     let options = mount.options().as_deref().unwrap_or_default();
     let options = Options::read(options, &format!("{at}.options"))?;
     let fs = mount.typ().as_deref().unwrap_or_default();
@@ -277,16 +289,33 @@ pub fn read(mount: &oci::Mount, index: usize, context: Context<'_>) -> Result<Mo
     if readonly_last {
         attr.set &= !MOUNT_ATTR_RDONLY;
     }
+    // As in mount(2) with MS_REMOUNT, and unlike mount(8): one attribute given, the source's others
+    // are gone, but for those of access times.
+    let replaces = bind.is_some() && !attr.is_empty();
+    let unasked = if replaces {
+        REPLACED & !attr.set & !attr.clear
+    } else {
+        0
+    };
+    attr.clear |= unasked;
     Ok(Mount {
         target,
         what,
         attr,
+        unasked,
         attr_tree: options.attr_tree,
         propagation: options.propagation,
         readonly_last,
         copy_up: options.copy_up,
     })
 }
+
+/// The attributes of a mount that are not about access times.
+const REPLACED: u64 = MOUNT_ATTR_RDONLY
+    | MOUNT_ATTR_NOSUID
+    | MOUNT_ATTR_NODEV
+    | MOUNT_ATTR_NOEXEC
+    | MOUNT_ATTR_NOSYMFOLLOW;
 
 fn bind_source(
     mount: &oci::Mount,
@@ -311,9 +340,43 @@ fn bind_source(
     }
     Ok(What::Bind {
         source,
+        inside: None,
         reach,
         idmap: idmap(mount, options, at, context)?,
     })
+}
+
+/// Notes which sources lie in the root file system, at, below or (with their tree) above the place of
+/// an earlier mount.
+pub fn find_sources_inside(list: &mut [Mount], rootfs: &CStr) {
+    for index in 0..list.len() {
+        let (earlier, rest) = list.split_at_mut(index);
+        let What::Bind {
+            source,
+            inside,
+            reach,
+            ..
+        } = &mut rest[0].what
+        else {
+            continue;
+        };
+        let Some(path) = source.to_bytes_with_nul().strip_prefix(rootfs.to_bytes()) else {
+            continue;
+        };
+        let Ok(path) = CStr::from_bytes_with_nul(path) else {
+            continue;
+        };
+        let below = |path: &CStr, top: &CStr| {
+            let rest = path.to_bytes().strip_prefix(top.to_bytes());
+            rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+        };
+        let brought = |mount: &Mount| {
+            below(path, &mount.target) || *reach == TREE && below(&mount.target, path)
+        };
+        if path.to_bytes().first() == Some(&b'/') && earlier.iter().any(brought) {
+            *inside = Some(path.to_owned());
+        }
+    }
 }
 
 fn idmap(
@@ -440,6 +503,7 @@ mod tests {
 
     fn mount(json: &str) -> Result<Mount> {
         let context = Context {
+            rootfs: Path::new("/bundle/rootfs"),
             bundle: Path::new("/b"),
             label: None,
             uid_map: None,
@@ -520,6 +584,55 @@ mod tests {
             panic!("not a bind")
         };
         assert_eq!((source.as_c_str(), reach), (c"/b/data", Reach::Tree));
+    }
+
+    #[test]
+    fn one_attribute_of_a_bind_mount_replaces_the_others_of_its_source() {
+        let (ro, nodev) = (MOUNT_ATTR_RDONLY, MOUNT_ATTR_NODEV);
+        let cases = [
+            (r#"["bind"]"#, 0, 0),
+            (r#"["bind","rprivate"]"#, 0, 0),
+            (r#"["bind","ro"]"#, 0, REPLACED & !ro),
+            (r#"["bind","ro","dev"]"#, nodev, REPLACED & !ro & !nodev),
+        ];
+        for (options, asked, unasked) in cases {
+            let json = format!(r#"{{"destination":"/x","source":"/y","options":{options}}}"#);
+            let mount = mount(&json).unwrap();
+            assert_eq!(mount.unasked, unasked, "{options}");
+            assert_eq!(mount.attr.clear, asked | unasked, "{options}");
+        }
+    }
+
+    #[test]
+    fn a_destination_may_be_a_path_of_the_host_in_the_root_file_system() {
+        let target = |path| {
+            let json = format!(r#"{{"destination":"{path}","type":"tmpfs"}}"#);
+            mount(&json).unwrap().target
+        };
+        assert_eq!(target("/bundle/rootfs/a/b").as_c_str(), c"/a/b");
+        assert_eq!(target("/bundle/rootfs2").as_c_str(), c"/bundle/rootfs2");
+    }
+
+    #[test]
+    fn a_source_that_an_earlier_mount_brings_is_opened_inside() {
+        let list = ["/m /s", "/n /r/m/x", "/o /r/mx", "/p /r", "/q /r/q2"];
+        let mut list: Vec<Mount> = list
+            .map(|pair| {
+                let (to, from) = pair.split_once(' ').unwrap();
+                let options = r#""options":["rbind"]"#;
+                let json = format!(r#"{{"destination":"{to}","source":"{from}",{options}}}"#);
+                mount(&json).unwrap()
+            })
+            .into();
+        find_sources_inside(&mut list, c"/r");
+        let inside: Vec<_> = list
+            .iter()
+            .map(|mount| match &mount.what {
+                What::Bind { inside, .. } => inside.as_deref(),
+                What::New { .. } => None,
+            })
+            .collect();
+        assert_eq!(inside, [None, Some(c"/m/x"), None, None, None]);
     }
 
     #[test]

@@ -81,7 +81,8 @@ pub fn sysctl_path(key: &str) -> String {
     key.chars().map(swap).collect()
 }
 
-fn memory_policy(policy: &oci::LinuxMemoryPolicy) -> Result<(u32, Vec<u64>)> {
+/// `linux.memoryPolicy` as `set_mempolicy(2)` takes it: the mode with its flags, and the nodes.
+pub fn memory_policy(policy: &oci::LinuxMemoryPolicy) -> Result<(u32, Vec<u64>)> {
     use oci::MemoryPolicyFlagType as F;
     use oci::MemoryPolicyModeType as M;
     let mode = match policy.mode() {
@@ -104,12 +105,23 @@ fn memory_policy(policy: &oci::LinuxMemoryPolicy) -> Result<(u32, Vec<u64>)> {
         .flatten()
         .fold(0, |bits, flag| bits | bit(flag));
     let at = ".linux.memoryPolicy.nodes";
-    let nodes = bit_mask(policy.nodes().as_deref().unwrap_or_default(), at)?;
+    let nodes = bit_mask(policy.nodes().as_deref().unwrap_or_default(), at);
+    let nodes = nodes.map_err(|error| match error {
+        Error::Spec { why, .. } => Error::spec(at, format!("invalid memory policy node: {why}")),
+        other => other,
+    })?;
     let wants_none = matches!(policy.mode(), M::MpolDefault | M::MpolLocal);
     let wants_some = !wants_none && !matches!(policy.mode(), M::MpolPreferred);
     match nodes.is_empty() {
-        false if wants_none => Err(Error::spec(at, "MPOL_DEFAULT and MPOL_LOCAL take no nodes")),
-        true if wants_some => Err(Error::spec(at, "this mode needs at least one node")),
+        false if wants_none => {
+            let count: u32 = nodes.iter().map(|word| word.count_ones()).sum();
+            let why = format!("this mode requires 0 nodes but got {count}");
+            Err(Error::spec(at, why))
+        }
+        true if wants_some => Err(Error::spec(
+            at,
+            "this mode requires at least 1 node but got 0",
+        )),
         _ => Ok((mode | flags, nodes)),
     }
 }

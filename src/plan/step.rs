@@ -59,6 +59,7 @@ numbered! {
         Propagation,
         Rootfs,
         MountSource,
+        MountIdMap,
         MountOption,
         MountCreate,
         MountTarget,
@@ -185,7 +186,7 @@ impl Plan {
         let program = program.unwrap_or_default();
         let step = match fault.step {
             Step::LookUp => return self.explain_lookup(&program, fault),
-            Step::Exec => format!("exec {program:?}"),
+            Step::Exec => format!("exec {program}"),
             Step::CreateContainerHook => return hook(fault, &self.create_container),
             Step::StartContainerHook => return hook(fault, &self.start_container),
             Step::Unmount if matches!(fault.errno, libc::EINVAL | libc::ELOOP) => {
@@ -255,6 +256,7 @@ impl Plan {
             Step::Propagation => "take the host's mounts out of propagation".into(),
             Step::Rootfs => format!("mount the root file system {}", shown(&self.rootfs)),
             Step::MountSource => format!("{}: open the source", self.mount(index)),
+            Step::MountIdMap => format!("{}: map the owners of its files", self.mount(index)),
             Step::MountOption => format!("{}: set its options", self.mount(index)),
             Step::MountCreate => self.mount(index),
             Step::MountTarget => format!("{}: make the mount point", self.mount(index)),

@@ -32,7 +32,7 @@ const TRIES: u32 = 128;
 pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
     let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
     match openat2(root, path, flags, resolve) {
-        Err(Errno::ENOSYS) => walk(root, path.to_bytes(), flags),
+        Err(Errno::ENOSYS) => walk(root, path.to_bytes(), flags, None),
         other => other,
     }
 }
@@ -78,44 +78,17 @@ fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag, resolve: u64) -> Resu
 
 /// Opens `path` inside `root` as `O_PATH`, first making what is missing of it.
 ///
-/// Missing parents become directories of mode 0755, the last component what `make` says. Each is
-/// made by its own name in a directory that is held open, so a race can only make it fail.
+/// Missing parents become directories of mode 0755, the last component what `make` says; where a
+/// symbolic link dangles, what it points to is made inside the root. Each component is made by its
+/// own name in a directory that is held open, so a race can only make it fail.
 ///
 /// # Errors
-/// `ENOENT` or `EEXIST` if a component is a dangling symbolic link; `ENOTDIR` if one is a file.
+/// `ENOTDIR` if a component is a file; `EEXIST` if one became a symbolic link meanwhile.
 pub fn make_in_root(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<OwnedFd> {
     match open_in_root(root, path, OFlag::O_PATH) {
-        Err(Errno::ENOENT) => {}
-        other => return other,
+        Err(Errno::ENOENT) => walk(root, path.to_bytes(), OFlag::O_PATH, Some(make)),
+        other => other,
     }
-    let bytes = path.to_bytes();
-    let mut prefix = Text::new();
-    let mut end = bytes.len();
-    let mut dir = loop {
-        end = bytes[..end]
-            .iter()
-            .rposition(|byte| *byte == b'/')
-            .unwrap_or(0);
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        match open_in_root(root, prefix.set(&[b"./", &bytes[..end]])?, flags) {
-            Err(Errno::ENOENT) if end > 0 => {}
-            other => break other?,
-        }
-    };
-    let mut missing = bytes[end..]
-        .split(|byte| *byte == b'/')
-        .filter(|part| !part.is_empty());
-    let mut next = missing.next();
-    while let Some(part) = next {
-        next = missing.next();
-        if part == b".." {
-            return Err(Errno::ENOENT);
-        }
-        let name = prefix.set(&[part])?;
-        let kind = if next.is_some() { Make::Dir } else { make };
-        dir = make_child(dir.as_fd(), name, kind)?;
-    }
-    Ok(dir)
 }
 
 /// Makes `name` in `dir` and opens it as `O_PATH`; a file or directory that is there already will do.
@@ -252,14 +225,14 @@ impl Text {
 }
 
 /// How many directories deep a walk may go, and how many symbolic links it may follow in all.
-const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 128;
 const MAX_LINKS: u32 = 40;
 
-/// [`open_in_root`] for kernels without openat2.
+/// [`open_in_root`] for kernels without openat2, and [`make_in_root`].
 ///
 /// `..` goes back to a descriptor that was opened on the way down, so a directory that is moved out
 /// of the root meanwhile does not lead out of it.
-fn walk(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<OwnedFd> {
+fn walk(root: BorrowedFd<'_>, path: &[u8], flags: OFlag, make: Option<Make>) -> Result<OwnedFd> {
     let mut rest = Text::new();
     let mut spare = Text::new();
     let mut link = [0u8; PATH_MAX];
@@ -287,8 +260,13 @@ fn walk(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<OwnedFd> {
             name => {
                 let name = spare.set(&[name])?;
                 let look = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                let found = nix::fcntl::openat(here, name, look, Mode::empty())?;
                 let last = tail.iter().all(|byte| *byte == b'/');
+                let found = match (nix::fcntl::openat(here, name, look, Mode::empty()), make) {
+                    (Err(Errno::ENOENT), Some(make)) => {
+                        make_child(here, name, if last { make } else { Make::Dir })?
+                    }
+                    (other, _) => other?,
+                };
                 match kind_of(found.as_fd())? {
                     SFlag::S_IFLNK => {
                         links += 1;
@@ -459,7 +437,7 @@ mod tests {
             ("openat2", |root, path| {
                 open_in_root(root, &CString::new(path).unwrap(), OFlag::O_PATH)
             }),
-            ("walk", |root, path| walk(root, path, OFlag::O_PATH)),
+            ("walk", |root, path| walk(root, path, OFlag::O_PATH, None)),
         ];
         for (way, open) in ways {
             for (path, wanted) in CASES {
@@ -484,8 +462,14 @@ mod tests {
         for path in ["new/x/y", "a/b/deep/y", "n2", "n3/z", "a/f"] {
             assert!(dir.path().join(path).exists(), "{path}");
         }
-        symlink("/nowhere", dir.path().join("dangling")).unwrap();
-        assert!(make_in_root(root.as_fd(), c"dangling/x", Make::Dir).is_err());
+        symlink("/no/where", dir.path().join("dangling")).unwrap();
+        symlink("../../../dangling/../out", dir.path().join("a/last")).unwrap();
+        make_in_root(root.as_fd(), c"dangling/x", Make::Dir).unwrap();
+        make_in_root(root.as_fd(), c"a/last", Make::File).unwrap();
+        assert!(dir.path().join("no/where/x").is_dir());
+        assert!(dir.path().join("no/out").is_file());
+        assert!(make_in_root(root.as_fd(), c"loop/x", Make::Dir).is_err());
+        assert!(make_in_root(root.as_fd(), c"a/b/file/x", Make::Dir).is_err());
     }
 
     #[test]

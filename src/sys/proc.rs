@@ -229,13 +229,6 @@ pub fn execve(
     super::Errno::last()
 }
 
-/// [`execve`] for a program whose environment is complete.
-pub fn execve_plain(path: &CStr, args: &CStrings, env: &CStrings) -> super::Errno {
-    // SAFETY: both arrays end with a null pointer and their strings live as long as the arrays.
-    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
-    super::Errno::last()
-}
-
 /// Lets process `pid` run on the processors of `mask` alone.
 ///
 /// Man page: `sched_setaffinity(2)`: the kernel cuts the mask to the cpuset, so all ones means every

@@ -216,25 +216,25 @@ fn affinity(process: &Process, place: &Place<'_>) -> Result<()> {
 }
 
 /// What works without doing all that it says.
-pub fn doubtful(process: &Process, host: &Host) -> Vec<(String, &'static str)> {
+pub fn doubtful(process: &Process, host: &Host) -> Vec<(String, String)> {
     let mut all = Vec::new();
     let terminal = process.terminal().unwrap_or(false);
     if process.console_size().is_some() && !terminal {
         let why = "ignored: the process has no terminal";
-        all.push((".process.consoleSize".into(), why));
+        all.push((".process.consoleSize".into(), why.into()));
     }
     let Some(sets) = process.capabilities() else {
         return all;
     };
     let none = Capabilities::new();
     let set = |set: &'_ Option<Capabilities>| set.clone().unwrap_or_else(|| none.clone());
-    let raisable: Capabilities = set(sets.permitted())
-        .intersection(&set(sets.inheritable()))
-        .copied()
-        .collect();
-    if !set(sets.ambient()).is_subset(&raisable) {
-        let why = "what is not also permitted and inheritable will not be raised";
-        all.push((".process.capabilities.ambient".into(), why));
+    let (permitted, inheritable) = (set(sets.permitted()), set(sets.inheritable()));
+    for capability in set(sets.ambient()) {
+        if !permitted.contains(&capability) || !inheritable.contains(&capability) {
+            let why = "it must be permitted and inheritable, too";
+            let why = format!("can't raise ambient capability CAP_{capability}: {why}");
+            all.push((".process.capabilities.ambient".into(), why));
+        }
     }
     let newer = |capability: &oci_spec::runtime::Capability| {
         // The specification's names are the kernel's, so this parses.
@@ -243,7 +243,7 @@ pub fn doubtful(process: &Process, host: &Host) -> Vec<(String, &'static str)> {
     };
     if set(sets.bounding()).iter().any(newer) {
         let why = "ignoring a capability that this kernel does not have";
-        all.push((".process.capabilities.bounding".into(), why));
+        all.push((".process.capabilities.bounding".into(), why.into()));
     }
     all
 }
@@ -355,7 +355,7 @@ mod tests {
             ),
             (
                 r#""capabilities":{"ambient":["CAP_KILL"],"permitted":["CAP_KILL"]}"#,
-                "ok, .capabilities.ambient: what is not also permitted",
+                "ok, .capabilities.ambient: can't raise ambient capability CAP_KILL: it must be",
             ),
             (
                 r#""capabilities":{"ambient":["CAP_KILL"],"permitted":["CAP_KILL"],"inheritable":["CAP_KILL"]}"#,
