@@ -37,7 +37,7 @@ impl HostMount {
         Self(at.to_owned())
     }
 
-    fn propagate(&self, how: MsFlags) {
+    fn change(&self, how: MsFlags) {
         let none: Option<&str> = None;
         mount(none, &self.0, none, how, none).expect("root may");
     }
@@ -324,7 +324,7 @@ fn a_bind_mount_keeps_the_sources_flags_that_nobody_mentions() {
 fn propagation_of_a_mount_is_as_asked() {
     let runtime = Runtime::new();
     let host = HostMount::tmpfs(&runtime.dir().join("peer"));
-    host.propagate(MsFlags::MS_SHARED);
+    host.change(MsFlags::MS_SHARED);
     let table = [
         ("rbind,shared", Some("shared:")),
         ("rbind,rshared", Some("shared:")),
@@ -354,7 +354,7 @@ fn propagation_of_a_mount_is_as_asked() {
 fn mounts_of_the_host_propagate_into_a_slave_and_not_into_a_private_mount() {
     let runtime = Runtime::new();
     let host = HostMount::tmpfs(&runtime.dir().join("peer"));
-    host.propagate(MsFlags::MS_SHARED);
+    host.change(MsFlags::MS_SHARED);
     fs::create_dir(host.0.join("late")).expect("writable");
     for (options, want) in [("rbind,rslave", true), ("rbind,rprivate", false)] {
         let mut bundle = runtime.bundle();
@@ -373,7 +373,7 @@ fn mounts_of_the_host_propagate_into_a_slave_and_not_into_a_private_mount() {
 fn mounts_of_the_container_propagate_to_the_host_only_when_shared() {
     let runtime = Runtime::new();
     let host = HostMount::tmpfs(&runtime.dir().join("peer"));
-    host.propagate(MsFlags::MS_SHARED);
+    host.change(MsFlags::MS_SHARED);
     for (options, want) in [
         ("rbind,rshared", true),
         ("rbind,rslave", false),
@@ -707,4 +707,78 @@ fn the_hosts_mounts_are_not_visible() {
             "/sys"
         ]
     );
+}
+
+#[test]
+fn a_mapped_root_keeps_what_the_host_made_read_only_or_covered() {
+    let runtime = Runtime::new();
+    let source = runtime.dir().join("source");
+    let host = HostMount::tmpfs(&source);
+    fs::create_dir(source.join("sub")).expect("writable");
+    fs::write(source.join("sub/secret"), "x").expect("writable");
+    let _covering = HostMount::tmpfs(&source.join("sub"));
+    host.change(MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY);
+    let mut bundle = runtime.bundle();
+    bundle
+        .user_namespace(750_000, 65_536)
+        .capabilities(&["CAP_SYS_ADMIN"])
+        .unset("/linux/seccomp")
+        .bind(&source, "/mnt", "rbind")
+        .sh("mount -o remount,bind,rw /mnt && echo writable; umount /mnt/sub && ls /mnt/sub; true");
+    chown(bundle.rootfs(), Some(750_000), Some(750_000)).expect("root may");
+    let run = runtime.run(&bundle).succeeds();
+    assert_eq!(run.stdout, "");
+    assert_eq!(
+        run.stderr.lines().count(),
+        2,
+        "both were tried: {}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_dangling_link_leads_to_a_mount_point_inside_the_root() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    let file = runtime.dir().join("data");
+    fs::write(&file, "from the host\n").expect("writable");
+    symlink("/run/no/such", bundle.rootfs().join("jump")).expect("writable");
+    symlink("../../jump/hosts", bundle.rootfs().join("etc/hosts")).expect("writable");
+    bundle.bind(&file, "/etc/hosts", "bind");
+    if runtime.differs("Debian's runc refuses a dangling link") {
+        return;
+    }
+    let shown = runtime.sh(&mut bundle, "cat /run/no/such/hosts");
+    assert_eq!(shown, "from the host\n");
+}
+
+#[test]
+fn a_source_in_the_root_file_system_shows_the_mounts_made_before_it() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    let data = runtime.dir().join("data");
+    fs::create_dir(&data).expect("writable");
+    fs::write(data.join("file"), "mounted\n").expect("writable");
+    fs::create_dir(bundle.rootfs().join("a")).expect("writable");
+    let inside = bundle.rootfs().join("a");
+    bundle.bind(&data, "/a", "bind").bind(&inside, "/b", "bind");
+    assert_eq!(runtime.sh(&mut bundle, "cat /b/file"), "mounted\n");
+}
+
+#[test]
+fn one_attribute_of_a_bind_mount_replaces_those_of_its_source() {
+    let runtime = Runtime::new();
+    let source = runtime.dir().join("source");
+    let host = HostMount::tmpfs(&source);
+    let flags = MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
+    host.change(MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags);
+    let script = "grep ' /mnt ' /proc/self/mountinfo | cut -d ' ' -f 6";
+    for (options, want) in [
+        ("bind", "rw,noexec,noatime\n"),
+        ("bind,nodev", "rw,nodev,noatime\n"),
+    ] {
+        let mut bundle = runtime.bundle();
+        bundle.bind(&source, "/mnt", options);
+        assert_eq!(runtime.sh(&mut bundle, script), want, "{options}");
+    }
 }

@@ -77,6 +77,8 @@ pub struct IdMap {
 enum Meaning {
     /// Attribute bits to set and to clear on this mount or on the whole tree.
     Attr(Reach, u64, u64),
+    /// Takes back an earlier choice of this access time mode; the source's own stays, as in mount(8).
+    NoAtime(u64),
     /// A parameter of the superblock: set or left out.
     Super(&'static str, bool),
     /// `MS_*` propagation.
@@ -109,11 +111,11 @@ const fn atime(reach: Reach, mode: u64) -> Meaning {
 /// OPTIONS", and the recursive ones of runtime-spec, config.md "Linux mount options".
 const TABLE: &[(&str, Meaning)] = &[
     ("async", Meaning::Super("sync", false)),
-    ("atime", atime(ONE, MOUNT_ATTR_RELATIME)),
+    ("atime", Meaning::NoAtime(MOUNT_ATTR_NOATIME)),
     ("bind", Meaning::Bind(ONE)),
     ("defaults", Meaning::Ignored),
     ("dev", clear(ONE, MOUNT_ATTR_NODEV)),
-    ("diratime", clear(ONE, MOUNT_ATTR_NODIRATIME)),
+    ("diratime", Meaning::NoAtime(MOUNT_ATTR_NODIRATIME)),
     ("dirsync", Meaning::Super("dirsync", true)),
     ("exec", clear(ONE, MOUNT_ATTR_NOEXEC)),
     ("idmap", Meaning::IdMap(ONE)),
@@ -128,8 +130,8 @@ const TABLE: &[(&str, Meaning)] = &[
     ("noiversion", Meaning::Ignored),
     ("nolazytime", Meaning::Super("lazytime", false)),
     ("nomand", Meaning::Super("mand", false)),
-    ("norelatime", Meaning::Ignored),
-    ("nostrictatime", atime(ONE, MOUNT_ATTR_RELATIME)),
+    ("norelatime", Meaning::NoAtime(MOUNT_ATTR_RELATIME)),
+    ("nostrictatime", Meaning::NoAtime(MOUNT_ATTR_STRICTATIME)),
     ("nosuid", set(ONE, MOUNT_ATTR_NOSUID)),
     ("nosymfollow", set(ONE, MOUNT_ATTR_NOSYMFOLLOW)),
     ("private", Meaning::Propagate(libc::MS_PRIVATE, ONE)),
@@ -187,6 +189,8 @@ const TAKES_CONTEXT: &[&str] = &["tmpfs", "mqueue", "devpts", "ramfs", "overlay"
 #[derive(Debug, Default)]
 struct Options {
     attr: Attr,
+    /// Whether a word was about the attributes of this mount alone.
+    names_attr: bool,
     attr_tree: Attr,
     propagation: Vec<(u64, Reach)>,
     supers: Vec<&'static str>,
@@ -211,13 +215,37 @@ impl Options {
                 }
             }
         }
+        read.complete_atime();
         Ok(read)
+    }
+
+    /// One word about access times sets them all: `nodiratime` alone means `relatime`, too.
+    fn complete_atime(&mut self) {
+        let attr = &mut self.attr;
+        if attr.set & MOUNT_ATTR_NODIRATIME != 0 {
+            attr.clear |= MOUNT_ATTR__ATIME;
+        } else if attr.clear & MOUNT_ATTR__ATIME != 0 {
+            attr.clear |= MOUNT_ATTR_NODIRATIME;
+        }
     }
 
     /// The last word wins: setting a bit takes back an earlier clearing, and the reverse.
     fn apply(&mut self, meaning: Meaning) {
         match meaning {
+            Meaning::NoAtime(mode) => {
+                self.names_attr = true;
+                let attr = &mut self.attr;
+                if mode == MOUNT_ATTR_NODIRATIME {
+                    attr.set &= !mode;
+                } else if attr.clear & MOUNT_ATTR__ATIME != 0
+                    && attr.set & MOUNT_ATTR__ATIME == mode
+                {
+                    attr.set &= !MOUNT_ATTR__ATIME;
+                    attr.clear &= !MOUNT_ATTR__ATIME;
+                }
+            }
             Meaning::Attr(reach, set, clear) => {
+                self.names_attr |= reach == ONE;
                 let attr = if reach == ONE {
                     &mut self.attr
                 } else {
@@ -291,7 +319,7 @@ pub fn read(mount: &oci::Mount, index: usize, context: Context<'_>) -> Result<Mo
     }
     // As in mount(2) with MS_REMOUNT, and unlike mount(8): one attribute given, the source's others
     // are gone, but for those of access times.
-    let replaces = bind.is_some() && !attr.is_empty();
+    let replaces = bind.is_some() && options.names_attr;
     let unasked = if replaces {
         REPLACED & !attr.set & !attr.clear
     } else {
@@ -525,18 +553,29 @@ mod tests {
     #[test]
     fn the_last_of_two_opposite_options_wins() {
         let (ro, nodev) = (MOUNT_ATTR_RDONLY, MOUNT_ATTR_NODEV);
+        let nodiratime = MOUNT_ATTR_NODIRATIME;
+        let every_time = MOUNT_ATTR__ATIME | nodiratime;
         let cases: &[(&[&str], u64, u64)] = &[
             (&["ro"], ro, 0),
             (&["ro", "rw"], 0, ro),
             (&["rw", "ro"], ro, 0),
             (&["nodev", "ro", "dev"], ro, nodev),
-            (&["noatime"], MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME),
+            (&["noatime"], MOUNT_ATTR_NOATIME, every_time),
             (
                 &["noatime", "strictatime"],
                 MOUNT_ATTR_STRICTATIME,
-                MOUNT_ATTR__ATIME,
+                every_time,
             ),
-            (&["noatime", "relatime"], 0, MOUNT_ATTR__ATIME),
+            (&["noatime", "relatime"], 0, every_time),
+            (&["noatime", "atime"], 0, 0),
+            (&["relatime", "norelatime"], 0, 0),
+            (
+                &["noatime", "nostrictatime"],
+                MOUNT_ATTR_NOATIME,
+                every_time,
+            ),
+            (&["nodiratime"], nodiratime, MOUNT_ATTR__ATIME),
+            (&["nodiratime", "diratime"], 0, 0),
         ];
         for (words, set, clear) in cases {
             let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
