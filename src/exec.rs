@@ -135,10 +135,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let affinity = affinity(&process)?;
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
     drop(fds);
-    let pid = process.pid;
-    context
-        .log
-        .debug(|| format!("process {pid} is cloned for container {}", args.id));
+    let cloned = || format!("process {} is cloned for {}", process.pid, args.id);
+    context.log.debug(cloned);
     set_affinity(&process, affinity.0.as_deref())?;
     if process.must_be_placed {
         driver.place(process.pid)?;

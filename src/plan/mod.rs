@@ -159,10 +159,9 @@ impl Plan {
         let Some(process) = spec.process() else {
             return Err(Error::spec(".process", "the container has no process"));
         };
-        let process = Process::read(process, facts.listen_fds)?;
+        let mut process = Process::read(process, facts.listen_fds)?;
         let rootfs = rootfs_path(spec, facts.bundle)?;
         let mut mounts = read_mounts(spec, linux, &namespaces, &rootfs, facts)?;
-        let mut process = process;
         if let Some((host, inside)) = facts.notify {
             mounts.push(notify_mount(host, inside)?);
             process.set_notify_socket(inside)?;
