@@ -113,7 +113,7 @@ impl Error {
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             line.push_str(": ");
-            line.push_str(&error.to_string());
+            line.push_str(&text(error));
             cause = error.source();
         }
         line
@@ -162,6 +162,17 @@ pub fn program_exit_code(message: &str) -> Option<u8> {
         .map(|(_, code)| *code)
 }
 
+/// A cause in words; an errno as every tool around containers writes it, `no such file or directory`.
+fn text(error: &(dyn std::error::Error + 'static)) -> String {
+    let errno = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::raw_os_error);
+    errno.map_or_else(
+        || error.to_string(),
+        |errno| nix::errno::Errno::from_raw(errno).desc().to_lowercase(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,9 +201,6 @@ mod tests {
     fn the_errno_text_comes_last_and_once() {
         let cause = io::Error::from_raw_os_error(2);
         let error = Error::host("open", Path::new("/x"), cause);
-        assert_eq!(
-            error.chain(),
-            "open /x: No such file or directory (os error 2)"
-        );
+        assert_eq!(error.chain(), "open /x: no such file or directory");
     }
 }

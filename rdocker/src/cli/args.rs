@@ -98,14 +98,17 @@ pub fn explain(error: &clap::Error, ui: &mut Ui) -> ExitCode {
                 EXIT_ENGINE,
             )
         }
-        ErrorKind::MissingRequiredArgument => (
-            format!(
-                "{} requires an argument: {}",
-                ui.program,
-                context(ContextKind::InvalidArg)
-            ),
-            1,
-        ),
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
+            let usage = context_usage(error);
+            let line = format!("'{}' requires {}", usage_words(error).trim(), needs(&usage));
+            // `run` alone answers every mistake with 125.
+            let code = if usage_words(error).ends_with(" run ") {
+                EXIT_ENGINE
+            } else {
+                1
+            };
+            (line, code)
+        }
         _ => {
             let text = error.render().to_string();
             let line = text.lines().next().unwrap_or_default();
@@ -118,12 +121,36 @@ pub fn explain(error: &clap::Error, ui: &mut Ui) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// `rdocker run ` from the usage line clap knows, or just the program's name.
-fn usage_words(error: &clap::Error) -> String {
-    let usage = match error.get(ContextKind::Usage) {
+/// What a usage line asks for: `at least 2 arguments`, `1 argument`.
+fn needs(usage: &str) -> String {
+    let words = usage.trim_start_matches("Usage:").split_whitespace();
+    let operands: Vec<&str> = words
+        .skip_while(|word| word.chars().any(|c| c.is_ascii_lowercase()))
+        .filter(|word| *word != "[OPTIONS]")
+        .collect();
+    let required = operands
+        .iter()
+        .filter(|word| !word.starts_with('['))
+        .count();
+    let plural = if required == 1 { "" } else { "s" };
+    let least = if required < operands.len() {
+        "at least "
+    } else {
+        ""
+    };
+    format!("{least}{required} argument{plural}")
+}
+
+fn context_usage(error: &clap::Error) -> String {
+    match error.get(ContextKind::Usage) {
         Some(ContextValue::StyledStr(usage)) => usage.to_string(),
         _ => String::new(),
-    };
+    }
+}
+
+/// `rdocker run ` from the usage line clap knows, or just the program's name.
+fn usage_words(error: &clap::Error) -> String {
+    let usage = context_usage(error);
     let words = usage.trim_start_matches("Usage:").split_whitespace();
     let mut line: String = words
         .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
@@ -182,6 +209,25 @@ mod tests {
             let got = sample(line).unwrap();
             assert_eq!((got.interactive, got.tty), (*interactive, *tty), "{line}");
             assert_eq!(got.words, *words, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_usage_line_says_how_many_arguments_are_needed() {
+        let cases = [
+            (
+                "Usage: rdocker exec [OPTIONS] CONTAINER COMMAND [ARG...]",
+                "at least 2 arguments",
+            ),
+            (
+                "Usage: rdocker run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+                "at least 1 argument",
+            ),
+            ("Usage: rdocker rename CONTAINER NEW_NAME", "2 arguments"),
+            ("Usage: rdocker port CONTAINER", "1 argument"),
+        ];
+        for (usage, want) in cases {
+            assert_eq!(needs(usage), want, "{usage}");
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Cp {
 struct Side {
     root: OwnedFd,
     path: String,
+    /// The container as the user named it; `None` is this machine.
+    container: Option<String>,
 }
 
 impl Cp {
@@ -63,6 +65,7 @@ impl Cp {
                 let from = Side {
                     root: opened.root()?,
                     path: path.to_owned(),
+                    container: Some(name.to_owned()),
                 };
                 if self.destination == "-" {
                     return self.to_stdout(&from);
@@ -77,6 +80,7 @@ impl Cp {
                 let to = Side {
                     root: opened.root()?,
                     path: path.to_owned(),
+                    container: Some(name.to_owned()),
                 };
                 if self.source == "-" {
                     return from_stdin(&to);
@@ -234,7 +238,11 @@ fn local(path: &str) -> Result<Side> {
         text.push('/');
     }
     let root = open_dir(Path::new("/"))?;
-    Ok(Side { root, path: text })
+    Ok(Side {
+        root,
+        path: text,
+        container: None,
+    })
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd> {
@@ -258,7 +266,10 @@ impl Side {
     }
 
     fn missing(&self) -> Error {
-        Error::Invalid(format!("Could not find the file {}", self.path))
+        Error::Invalid(match &self.container {
+            Some(name) => format!("Could not find the file {} in container {name}", self.path),
+            None => format!("lstat {}: no such file or directory", self.path),
+        })
     }
 
     /// Whether the path leads to a directory; `None` if to nothing.

@@ -62,7 +62,7 @@ pub struct Exec {
 
 impl Exec {
     /// Runs the command by the OCI runtime, which has our stdio; its exit code is ours.
-    pub fn run(self, host: &Host, _ui: &mut Ui) -> Result<()> {
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let (name, command) = self
             .container_and_command
             .split_first()
@@ -81,7 +81,15 @@ impl Exec {
             &request,
             || Accounts::read(&places.rootfs()),
             terminal::size(),
-        )?;
+        );
+        let object = match object {
+            Ok(object) => object,
+            // As if the runtime had refused it: Docker does not look users up before it starts.
+            Err(error) => {
+                ui.error_line(error.chain())?;
+                return exit(EXIT_NOT_EXECUTABLE.into());
+            }
+        };
         let exec_id = id::random();
         let file = places.run.join(format!("exec-{exec_id}.json"));
         let log = places.run.join(format!("exec-{exec_id}.log"));
@@ -167,8 +175,8 @@ fn check_runs(container: &Container) -> Result<()> {
     match container.state.status {
         Status::Running => Ok(()),
         Status::Paused => Err(Error::Conflict(format!(
-            "container {} is paused, unpause the container before exec",
-            container.record.id
+            "Container {} is paused, unpause the container before exec",
+            container.record.name
         ))),
         Status::Restarting => Err(Error::Conflict(format!(
             "Container {} is restarting, wait until the container is running",

@@ -308,11 +308,13 @@ impl Rm {
         } else {
             remove::Anonymous::Keep
         };
-        each(&self.names, ui, |name, _| {
+        each_quietly(&self.names, ui, |name, ui| {
             match remove_one(host, name, self.force, anonymous) {
                 // `rm -f` of what is not there is what was wanted.
-                Err(Error::NotFound { .. }) if self.force => Ok(()),
-                other => other,
+                Err(error @ Error::NotFound { .. }) if self.force => {
+                    ui.error_line(format_args!("Error: {error}"))
+                }
+                other => other.and_then(|()| ui.line(name)),
             }
         })
     }

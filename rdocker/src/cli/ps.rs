@@ -151,6 +151,7 @@ impl Ps {
             "Mounts": mounts.join(","),
             "Names": record.name,
             "Networks": network,
+            "Platform": null,
             "Ports": super::port::summary(container),
             "RunningFor": format!("{} ago", age(since(record.created, now))),
             "Size": "0B",

@@ -215,7 +215,7 @@ pub struct ConfineArgs {
     #[arg(long, value_name = "MODE")]
     pub cgroupns: Option<String>,
     /// Sysctl options
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = value::sysctl)]
     pub sysctl: Vec<String>,
     /// Runtime to use for this container: a name from daemon.json or a path
     #[arg(long)]

@@ -96,6 +96,14 @@ fn complete(
             *mode = format!("container:{}", containers.find(name)?.record.id);
         }
     }
+    let joins = host_config.network_mode.starts_with("container:");
+    for (shares, what) in [(host_config.uts_mode == "host", "UTS"), (joins, "network")] {
+        if shares && !config.hostname.is_empty() {
+            return Err(Error::Invalid(format!(
+                "conflicting options: hostname and the {what} mode"
+            )));
+        }
+    }
     if config.hostname.is_empty() {
         config.hostname = match host_config.network_mode.as_str() {
             mode if mode == "host" || host_config.uts_mode == "host" => host_name(),

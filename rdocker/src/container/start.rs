@@ -98,6 +98,10 @@ fn gather(host: &Host, record: &Record, places: &Places) -> Result<Facts> {
         mounts: record.mounts.clone(),
         files: network_files(host, &containers, record, places)?,
         shm: shared_memory(&containers, host_config, places)?,
+        host_ipc: ["/dev/mqueue", "/dev/shm"]
+            .into_iter()
+            .filter(|path| Path::new(path).is_dir())
+            .collect(),
         join: joined(&containers, host_config)?,
         devices: devices(host_config)?,
         block_devices: block_devices(host_config)?,
@@ -261,11 +265,12 @@ fn devices(host: &HostConfig) -> Result<Vec<HostDevice>> {
     }
     for mapping in &host.resources.devices {
         let source = Path::new(&mapping.path_on_host);
-        let gather = |_| {
+        let gather = |error: std::io::Error| {
+            let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or_default());
             Error::Invalid(format!(
-                "error gathering device information while adding custom device {:?}: no such \
-                 device",
-                mapping.path_on_host
+                "error gathering device information while adding custom device {:?}: {}",
+                mapping.path_on_host,
+                errno.desc().to_lowercase()
             ))
         };
         let meta = fs::metadata(source).map_err(gather)?;

@@ -144,6 +144,29 @@ pub fn pairs(list: &[String]) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// `KEY=VALUE` of a kernel setting that a namespace has for itself (docker/cli `opts.ValidateSysctl`).
+pub fn sysctl(text: &str) -> Result<String, String> {
+    const KEYS: &[&str] = &[
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let key = text.split_once('=').map(|(key, _)| key);
+    match key {
+        Some(key)
+            if KEYS.contains(&key) || key.starts_with("net.") || key.starts_with("fs.mqueue.") =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("sysctl '{text}' is not allowed")),
+    }
+}
+
 /// `NAME=SOFT[:HARD]`.
 pub fn ulimit(text: &str) -> Result<Ulimit, String> {
     const NAMES: &[&str] = &[

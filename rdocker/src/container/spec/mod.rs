@@ -38,6 +38,8 @@ pub struct Facts {
     pub files: Vec<(&'static str, PathBuf)>,
     /// Directory that is the shareable /dev/shm, else a private one is mounted.
     pub shm: Option<PathBuf>,
+    /// Those of /dev/mqueue and /dev/shm that this machine has, for `--ipc host`.
+    pub host_ipc: Vec<&'static str>,
     /// Namespaces to join: runtime-spec type to path.
     pub join: BTreeMap<&'static str, PathBuf>,
     /// Host devices of `--device` and of privileged containers.

@@ -74,7 +74,7 @@ fn system_mounts(host: &HostConfig, facts: &Facts, security: &Security) -> Vec<V
         list.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
     }
     if host.ipc_mode == "host" {
-        for path in ["/dev/mqueue", "/dev/shm"] {
+        for path in &facts.host_ipc {
             list.push(mount(
                 path,
                 "bind",

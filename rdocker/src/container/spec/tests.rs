@@ -24,6 +24,7 @@ fn facts() -> Facts {
         id: "abc".to_owned(),
         rootfs: "/r".into(),
         cgroup: Some("/rdocker/abc".to_owned()),
+        host_ipc: vec!["/dev/mqueue", "/dev/shm"],
         ..Facts::default()
     }
 }

@@ -215,7 +215,11 @@ pub fn call(
     body: Payload<'_>,
 ) -> Result<Answer> {
     let unreachable = |why: String| Error::Unreachable {
-        method,
+        method: match method {
+            "GET" => "Get",
+            "HEAD" => "Head",
+            other => other,
+        },
         url: shown(url),
         why,
     };
