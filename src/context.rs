@@ -149,7 +149,7 @@ impl Context {
             rootless,
             annotations: spec.annotations().as_ref(),
             resources: linux.and_then(|linux| linux.resources().as_ref()),
-            owner: None,
+            owner: cgroups::owner(spec),
         })
     }
 }

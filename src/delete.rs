@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use crate::cgroups;
+use crate::cgroups::{self, resctrl::Group};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::hooks;
@@ -65,6 +65,8 @@ pub fn remove(container: Container, context: &mut Context) -> Result<()> {
         cgroup.kill(libc::SIGKILL)?;
     }
     cgroup.remove()?;
+    let rdt = container.record.intel_rdt.as_ref();
+    rdt.map_or(Ok(()), Group::remove)?;
     if container.record.has_later_hooks {
         let environment = hooks::environment();
         for error in hooks::after_stop(&container.spec()?, &container.record, &environment) {

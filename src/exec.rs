@@ -141,6 +141,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     if process.must_be_placed {
         driver.place(process.pid)?;
     }
+    if let Some(group) = &container.record.intel_rdt {
+        group.place(process.pid)?;
+    }
     match &affinity.1 {
         None => process.reset_cpu_affinity(),
         last => set_affinity(&process, last.as_deref())?,

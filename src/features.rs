@@ -131,9 +131,9 @@ fn features(host: &Host) -> Features {
             apparmor: YES,
             selinux: YES,
             intel_rdt: IntelRdt {
-                enabled: false,
-                schemata: false,
-                monitoring: false,
+                enabled: true,
+                schemata: true,
+                monitoring: true,
             },
             memory_policy: MemoryPolicy {
                 modes: MODES.to_vec(),

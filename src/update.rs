@@ -3,10 +3,13 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::{
+    Linux, LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPids,
+    LinuxResources,
+};
 
 use crate::bundle::read_json_file;
-use crate::cgroups::{self, update};
+use crate::cgroups::{self, Driver, update};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::state::Status;
@@ -72,6 +75,15 @@ pub struct Args {
     /// Intel RDT: schema of the memory bandwidth
     #[arg(long, value_name = "SCHEMA")]
     pub mem_bw_schema: Option<String>,
+    /// Replace the device rules by the list in this JSON file (- is stdin)
+    #[arg(long, value_name = "FILE")]
+    pub devices: Option<PathBuf>,
+    /// Deny a device from now on: "c 10:229 rwm", * for all numbers
+    #[arg(long, value_name = "RULE", value_parser = denied)]
+    pub device_deny: Vec<LinuxDeviceCgroup>,
+    /// Allow a device from now on, after what is denied
+    #[arg(long, value_name = "RULE", value_parser = allowed)]
+    pub device_allow: Vec<LinuxDeviceCgroup>,
     /// The container's name
     #[arg(value_name = "ID")]
     pub id: String,
@@ -96,22 +108,120 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
             ));
         }
     }
-    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
+    let (l3_cache, mem_bw) = (
+        args.l3_cache_schema.as_deref(),
+        args.mem_bw_schema.as_deref(),
+    );
+    let has_rdt = l3_cache.is_some() || mem_bw.is_some();
+    if has_rdt && container.record.intel_rdt.is_none() {
         let why = "Intel RDT: the container was created without .linux.intelRdt";
         return Err(Error::Usage(why.into()));
     }
     let wanted = match &args.resources {
-        Some(file) => read(file)?,
+        Some(file) => from_json(file)?,
         None => from_flags(args),
     };
     let mut spec = container.spec()?;
     let mut linux = spec.linux().clone().unwrap_or_else(empty_linux);
     let stored = linux.resources().clone().unwrap_or_default();
-    let merged = update::merge(&stored, &wanted);
-    cgroups::open(&container.record.cgroup).limit(&merged)?;
+    let rules = device_rules(args, &stored)?;
+    let only_rules = rules.is_some() && args.resources.is_none() && asks_nothing(&wanted);
+    let mut merged = match only_rules {
+        true => stored.clone(),
+        false => update::merge(&stored, &wanted),
+    };
+    let changes_rules = rules.is_some();
+    if changes_rules {
+        merged.set_devices(rules);
+    }
+    let cgroup = cgroups::open(&container.record.cgroup);
+    if let Err(error) = apply(cgroup.as_ref(), &merged, changes_rules) {
+        if changes_rules {
+            cgroup.allow_devices(stored.devices().as_deref().unwrap_or_default())?;
+        }
+        return Err(error);
+    }
+    if let Some(group) = container.record.intel_rdt.as_ref().filter(|_| has_rdt) {
+        group.update(l3_cache, mem_bw)?;
+    }
     linux.set_resources(Some(merged));
     spec.set_linux(Some(linux));
     container.save_spec(&spec)
+}
+
+/// Applies limits, and device rules only if they change: somebody else may have added to them.
+fn apply(cgroup: &dyn Driver, resources: &LinuxResources, changes_rules: bool) -> Result<()> {
+    cgroup.limit(resources)?;
+    cgroup.verify_limits(resources)?;
+    if !changes_rules {
+        return Ok(());
+    }
+    let rules = resources.devices().as_deref().unwrap_or_default();
+    cgroup.allow_devices(rules)?;
+    cgroup.verify_devices(rules)
+}
+
+/// The device rules after the update; `None` leaves them as they are.
+fn device_rules(args: &Args, stored: &LinuxResources) -> Result<Option<Vec<LinuxDeviceCgroup>>> {
+    let single: Vec<_> = args.device_deny.iter().chain(&args.device_allow).collect();
+    let mut rules = match &args.devices {
+        Some(file) => from_json(file)?,
+        None if single.is_empty() => return Ok(None),
+        None => stored.devices().clone().unwrap_or_default(),
+    };
+    for rule in single {
+        let same = |old: &LinuxDeviceCgroup| {
+            (old.typ(), old.major(), old.minor(), old.access())
+                == (rule.typ(), rule.major(), rule.minor(), rule.access())
+        };
+        rules.retain(|old| !same(old));
+        rules.push(rule.clone());
+    }
+    Ok(Some(rules))
+}
+
+/// A device rule as `devices.allow` has it: `c 10:229 rwm`.
+///
+/// Source: cgroup-v1/devices.rst.
+fn device_rule(text: &str, allow: bool) -> Result<LinuxDeviceCgroup, &'static str> {
+    const FORM: &str = "a rule is TYPE MAJOR:MINOR [ACCESS], as in \"c 10:229 rwm\" or \"b 8:* r\"";
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let (kind, numbers, access) = match words[..] {
+        [kind, numbers, access] => (kind, numbers, access),
+        [kind, numbers] => (kind, numbers, "rwm"),
+        _ => return Err(FORM),
+    };
+    let (major, minor) = numbers.split_once(':').ok_or(FORM)?;
+    let number = |text: &str| match text {
+        "*" => Ok(None),
+        number => number
+            .parse::<u32>()
+            .map(|number| Some(number.into()))
+            .map_err(|_| FORM),
+    };
+    if access.contains(|letter| !"rwm".contains(letter)) {
+        return Err(FORM);
+    }
+    let mut rule = LinuxDeviceCgroup::default();
+    rule.set_allow(allow);
+    rule.set_typ(Some(match kind {
+        "a" => LinuxDeviceType::A,
+        "b" => LinuxDeviceType::B,
+        "c" => LinuxDeviceType::C,
+        _ => return Err(FORM),
+    }));
+    rule.set_major(number(major)?);
+    rule.set_minor(number(minor)?);
+    rule.set_access(Some(access.into()));
+    Ok(rule)
+}
+
+fn denied(text: &str) -> Result<LinuxDeviceCgroup, &'static str> {
+    device_rule(text, false)
+}
+
+fn allowed(text: &str) -> Result<LinuxDeviceCgroup, &'static str> {
+    device_rule(text, true)
 }
 
 /// A `linux` section that asks for nothing; oci_spec's default asks for a lot.
@@ -119,7 +229,8 @@ fn empty_linux() -> Linux {
     serde_json::from_str("{}").unwrap_or_default()
 }
 
-fn read(file: &Path) -> Result<LinuxResources> {
+/// The value in a JSON file, or in stdin for `-`.
+fn from_json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
     let name = file.display().to_string();
     let bytes = if file == Path::new("-") {
         let mut bytes = Vec::new();
@@ -136,6 +247,14 @@ fn read(file: &Path) -> Result<LinuxResources> {
         at: format!("line {} column {}", error.line(), error.column()),
         why: error.to_string(),
     })
+}
+
+/// Whether no flag has set a limit.
+fn asks_nothing(resources: &LinuxResources) -> bool {
+    resources.cpu().as_ref() == Some(&LinuxCpu::default())
+        && resources.memory() == &Some(LinuxMemory::default())
+        && resources.block_io().is_none()
+        && resources.pids().is_none()
 }
 
 fn from_flags(args: &Args) -> LinuxResources {
@@ -167,4 +286,35 @@ fn from_flags(args: &Args) -> LinuxResources {
         resources.set_pids(Some(pids));
     }
     resources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_rule_is_read_as_the_kernel_writes_it() {
+        let cases = [
+            (
+                "c 10:229 rwm",
+                Some(r#"{"allow":true,"type":"c","major":10,"minor":229,"access":"rwm"}"#),
+            ),
+            (
+                "b 8:* r",
+                Some(r#"{"allow":true,"type":"b","major":8,"access":"r"}"#),
+            ),
+            ("a *:*", Some(r#"{"allow":true,"type":"a","access":"rwm"}"#)),
+            ("c 10 rwm", None),
+            ("c 10:x rwm", None),
+            ("c -1:1 rwm", None),
+            ("p 1:1 rwm", None),
+            ("c 1:1 rx", None),
+            ("", None),
+        ];
+        for (text, want) in cases {
+            let want = want.map(|json| serde_json::from_str::<LinuxDeviceCgroup>(json).unwrap());
+            assert_eq!(allowed(text).ok(), want, "{text}");
+        }
+        assert!(!denied("c 1:1").unwrap().allow());
+    }
 }

@@ -5,7 +5,6 @@
 //! (CVE-2025-47291 and its kin).
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -131,10 +130,17 @@ impl Dir {
 
     /// The whole of `file`.
     pub fn read(&self, file: &str) -> Result<String, Errno> {
-        let mut text = String::new();
-        let mut file = self.file(file)?;
-        file.read_to_string(&mut text).map_err(errno)?;
-        Ok(text)
+        /// Nearly every file of a cgroup fits; a larger buffer would only cost memory.
+        const PART: usize = 4096;
+        let (file, mut text, mut part) = (self.file(file)?, Vec::new(), [0; PART]);
+        loop {
+            match nix::unistd::read(&file, &mut part) {
+                Ok(0) => return String::from_utf8(text).map_err(|_| Errno::EILSEQ),
+                Ok(length) => text.extend_from_slice(&part[..length]),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
     }
 
     /// [`Dir::read`], with the whole path in the error.
@@ -259,10 +265,6 @@ pub fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 /// Rounded up to a whole millisecond, so that the last wait does not become a busy loop.
 fn poll_timeout(left: Duration) -> PollTimeout {
     PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX)
-}
-
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 #[cfg(test)]

@@ -444,23 +444,24 @@ fn verify_sees_a_limit_that_somebody_changed_and_a_process_that_left() {
     live.driver.prepare(Some(&asked)).unwrap();
     let pid = live.start("exec sleep 100");
     live.driver.confine(Some(&asked)).unwrap();
-    live.driver.verify(pid, Some(&asked)).unwrap();
+    live.driver.verify_placed(pid).unwrap();
+    live.driver.verify(Some(&asked)).unwrap();
     live.driver
         .limit(&resources(r#"{"pids":{"limit":6}}"#))
         .unwrap();
-    let line = live.driver.verify(pid, Some(&asked)).unwrap_err().line();
+    let line = live.driver.verify(Some(&asked)).unwrap_err().line();
     assert!(
         line.ends_with("pids.max is \"6\", not \"5\": the kernel did not take it"),
         "{line}"
     );
     live.driver.limit(&asked).unwrap();
-    live.driver.verify(pid, Some(&asked)).unwrap();
+    live.driver.verify(Some(&asked)).unwrap();
     if live.saved.version == Version::V1 {
         live.driver.allow_devices(&[]).unwrap();
-        let line = live.driver.verify(pid, Some(&asked)).unwrap_err().line();
+        let line = live.driver.verify(Some(&asked)).unwrap_err().line();
         assert!(line.contains("is not what config.json asks for"), "{line}");
     }
-    let line = live.driver.verify(1, None).unwrap_err().line();
+    let line = live.driver.verify_placed(1).unwrap_err().line();
     assert!(line.starts_with("process 1 is not in the"), "{line}");
 }
 
@@ -541,7 +542,7 @@ fn a_scope_has_its_limits_and_keeps_its_devices_over_a_daemon_reload() {
     // In the scope from its start to its end, so that there is a scope.
     let pid = live.start("exec sleep 100");
     live.driver.confine(Some(&asked)).unwrap();
-    live.driver.verify(pid, Some(&asked)).unwrap();
+    live.driver.verify(Some(&asked)).unwrap();
     let unit = live.saved.unit.clone().unwrap().name;
     let shown = systemctl(&[
         "show",
@@ -570,7 +571,7 @@ fn a_scope_has_its_limits_and_keeps_its_devices_over_a_daemon_reload() {
     assert_eq!(joins(), Some(0));
     systemctl(&["daemon-reload"]);
     assert_eq!(joins(), Some(0), "after a reload");
-    live.driver.verify(pid, Some(&asked)).unwrap();
+    live.driver.verify(Some(&asked)).unwrap();
     live.driver
         .limit(&resources(r#"{"pids":{"limit":8}}"#))
         .unwrap();

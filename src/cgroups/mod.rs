@@ -31,8 +31,11 @@ mod v2;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
+use oci_spec::runtime::{
+    LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Spec,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -57,8 +60,7 @@ pub struct Request<'a> {
     pub annotations: Option<&'a HashMap<String, String>>,
     /// `linux.resources`.
     pub resources: Option<&'a LinuxResources>,
-    /// The user who gets the cgroup as his own (v2): the container's root in its user namespace,
-    /// if the container has a cgroup namespace of its own and a writable `/sys/fs/cgroup`.
+    /// The user who gets the cgroup as his own (v2), see [`owner`].
     pub owner: Option<u32>,
 }
 
@@ -219,12 +221,34 @@ pub trait Driver {
         self.allow_devices(rules.unwrap_or_default())
     }
 
-    /// Looks from outside whether `pid` is in the cgroups and the kernel took what `resources` ask
-    /// for: the limits are read back, and exactly one device program is attached.
+    /// Reads back whether the kernel took all limits of `resources`.
+    ///
+    /// # Errors
+    /// Names the file that differs.
+    fn verify_limits(&self, resources: &LinuxResources) -> Result<()>;
+
+    /// Looks whether the kernel took the device `rules`: v1's list is read back, on v2 exactly one
+    /// program must be attached.
     ///
     /// # Errors
     /// Names what differs.
-    fn verify(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()>;
+    fn verify_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()>;
+
+    /// Looks whether the kernel took what [`Driver::confine`] gave it.
+    ///
+    /// # Errors
+    /// Names what differs.
+    fn verify(&self, resources: Option<&LinuxResources>) -> Result<()> {
+        resources.map_or(Ok(()), |resources| self.verify_limits(resources))?;
+        let rules = resources.and_then(|resources| resources.devices().as_deref());
+        self.verify_devices(rules.unwrap_or_default())
+    }
+
+    /// Looks from outside whether `pid` is in the cgroups, or below them.
+    ///
+    /// # Errors
+    /// Names the cgroup that it is not in.
+    fn verify_placed(&self, pid: i32) -> Result<()>;
 
     /// Stops every process; an error leaves the container running.
     fn freeze(&self) -> Result<()>;
@@ -258,6 +282,34 @@ pub trait Driver {
 
     /// What state.json keeps. After `prepare` it says what was really made.
     fn saved(&self) -> Saved;
+}
+
+/// The host's id of the user who runs the container's program, if the cgroup is to be his own: if
+/// the container has a new cgroup namespace and a writable `/sys/fs/cgroup`.
+///
+/// Source: runtime-spec, config-linux.md "Cgroup ownership".
+pub fn owner(spec: &Spec) -> Option<u32> {
+    let linux = spec.linux().as_ref()?;
+    let mut namespaces = linux.namespaces().iter().flatten();
+    let is_new =
+        |ns: &LinuxNamespace| ns.typ() == LinuxNamespaceType::Cgroup && ns.path().is_none();
+    let mut mounts = spec.mounts().iter().flatten().rev();
+    let mount = mounts.find(|mount| mount.destination() == Path::new("/sys/fs/cgroup"))?;
+    let options = mount.options().iter().flatten().rev();
+    let mode = options
+        .map(String::as_str)
+        .find(|word| matches!(*word, "ro" | "rw" | "rro"));
+    if !namespaces.any(is_new) || !matches!(mode, None | Some("rw")) {
+        return None;
+    }
+    let user = spec.process().as_ref()?.user().uid();
+    match linux.uid_mappings().as_deref() {
+        None | Some([]) => Some(user),
+        Some(maps) => maps.iter().find_map(|map| {
+            let at = user.checked_sub(map.container_id())?;
+            (at < map.size()).then(|| map.host_id().checked_add(at))?
+        }),
+    }
 }
 
 /// Decides where a new container's cgroups are; creates nothing.
@@ -312,4 +364,33 @@ fn no_cgroup() -> Error {
 
 fn unexpectedly_frozen() -> Error {
     Error::Failed("container's cgroup unexpectedly frozen".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_of_the_program_owns_a_cgroup_that_he_can_see_alone_and_write() {
+        const MAPS: &str = r#","uidMappings":[{"containerID":0,"hostID":7000,"size":10}]"#;
+        let cases: &[(&str, &str, &str, u32, Option<u32>)] = &[
+            ("cgroup", "", r#"["rw"]"#, 0, Some(0)),
+            ("cgroup", "", r#"["nosuid"]"#, 5, Some(5)),
+            ("cgroup", MAPS, "[]", 3, Some(7003)),
+            ("cgroup", MAPS, "[]", 10, None),
+            ("cgroup", "", r#"["rw","ro"]"#, 0, None),
+            ("cgroup", "", r#"["ro","rw"]"#, 0, Some(0)),
+            ("pid", "", r#"["rw"]"#, 0, None),
+        ];
+        for (namespace, maps, options, uid, want) in cases {
+            let spec = serde_json::from_str(&format!(
+                r#"{{"ociVersion":"1.0.2","root":{{"path":"r"}},
+                "process":{{"user":{{"uid":{uid},"gid":0}},"cwd":"/","args":["a"]}},
+                "mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","options":{options}}}],
+                "linux":{{"namespaces":[{{"type":"{namespace}"}}]{maps}}}}}"#
+            ));
+            let got = owner(&spec.unwrap());
+            assert_eq!(got, *want, "{namespace} {maps} {options} {uid}");
+        }
+    }
 }

@@ -20,13 +20,16 @@ const MOUNT: &str = "/sys/fs/resctrl";
 const MAGIC: FsType = FsType(0x0765_5821);
 const AT: &str = ".linux.intelRdt";
 
+/// The `closID` of the group that everybody is in at first, which has resctrl's own directory.
+const ROOT_GROUP: &str = "/";
+
 /// A container's group: what state.json keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
     /// Where resctrl is mounted.
     pub root: PathBuf,
-    /// The name of the group below it.
+    /// The name of the group below it; empty for the group that everybody is in at first.
     pub clos: String,
     /// Whether the group is the container's own, to be removed with it.
     pub is_own: bool,
@@ -68,7 +71,7 @@ impl Group {
         let clos_id = rdt.clos_id().as_deref().unwrap_or_default();
         let is_name =
             !matches!(clos_id, "." | "..") && !clos_id.contains('/') && clos_id.len() < 256;
-        if !is_name || clos_id.contains(char::is_control) {
+        if clos_id != ROOT_GROUP && (!is_name || clos_id.contains(char::is_control)) {
             return Err(Error::spec(
                 format!("{AT}.closID"),
                 format!("{clos_id:.80?} is no name of a group"),
@@ -83,7 +86,11 @@ impl Group {
                 return Err(Error::spec(format!("{AT}.{field}"), why));
             }
         }
-        let clos = if clos_id.is_empty() { id } else { clos_id };
+        let clos = match clos_id {
+            "" => id,
+            ROOT_GROUP => "",
+            name => name,
+        };
         let exists = root.join(clos).exists();
         if !clos_id.is_empty() && !exists && schemata(rdt).is_empty() {
             let why = format!("the group {clos} does not exist; make it, or give it a schema");
@@ -390,6 +397,18 @@ mod tests {
         let group = Group::plan("c1", &rdt("{}"), Some(fake.root())).unwrap();
         group.remove().unwrap();
         assert!(fake.root().join("c1").exists());
+    }
+
+    #[test]
+    fn a_slash_is_the_group_that_everybody_is_in() {
+        let fake = Fake::new();
+        let asked = rdt(r#"{"closID":"/","memBwSchema":"MB:0=50"}"#);
+        let group = Group::plan("c1", &asked, Some(fake.root())).unwrap();
+        group.make(&asked).unwrap();
+        group.place(7).unwrap();
+        group.remove().unwrap();
+        assert_eq!(fake.get("schemata"), "MB:0=50\n");
+        assert_eq!(fake.get("tasks"), "7");
     }
 
     #[test]

@@ -115,9 +115,16 @@ impl Driver for Systemd {
         self.files.allow_devices(rules)
     }
 
-    fn verify(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
-        self.files
-            .verify(pid, resources.map(as_systemd_has_it).as_ref())
+    fn verify_limits(&self, resources: &LinuxResources) -> Result<()> {
+        self.files.verify_limits(&as_systemd_has_it(resources))
+    }
+
+    fn verify_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        self.files.verify_devices(rules)
+    }
+
+    fn verify_placed(&self, pid: i32) -> Result<()> {
+        self.files.verify_placed(pid)
     }
 
     fn freeze(&self) -> Result<()> {

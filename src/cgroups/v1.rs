@@ -155,16 +155,22 @@ impl Driver for V1 {
         Ok(())
     }
 
-    fn verify(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
-        verify_placed(self.trees.iter(), pid)?;
-        let writes = resources.map(limits_v1::writes).unwrap_or_default();
+    fn verify_placed(&self, pid: i32) -> Result<()> {
+        verify_placed(self.trees.iter(), pid)
+    }
+
+    fn verify_limits(&self, resources: &LinuxResources) -> Result<()> {
+        let writes = limits_v1::writes(resources);
         for group in writes.chunk_by(|one, next| one.controller == next.controller) {
             if let Some(leaf) = self.find(group[0].controller)? {
                 limits::verify(leaf, group)?;
             }
         }
-        let rules = resources.and_then(|resources| resources.devices().as_deref());
-        let wanted = V1List::of(&devices::rules(rules.unwrap_or_default())?)?;
+        Ok(())
+    }
+
+    fn verify_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        let wanted = V1List::of(&devices::rules(rules)?)?;
         match self.find("devices")? {
             Some(leaf) if !self.saved.rootless => {
                 let list = leaf.get("devices.list")?;

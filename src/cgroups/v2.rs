@@ -52,9 +52,15 @@ impl V2 {
         let (mount, leaf) = (tree.mount()?, tree.leaf()?);
         let needed = resources.map(limits_v2::controllers).unwrap_or_default();
         enable_controllers(mount, leaf, &tree.hierarchy.path, &needed)?;
-        self.saved
+        match self
+            .saved
             .owner
             .map_or(Ok(()), |owner| delegate(leaf, owner))
+        {
+            // An unprivileged runtime owns it already, and can give it to nobody else.
+            Err(error) if self.saved.rootless && is_denied(&error) => Ok(()),
+            other => other,
+        }
     }
 
     /// A rootless container that asked for nothing goes without a cgroup if it may not have one.
@@ -157,14 +163,21 @@ impl Driver for V2 {
         }
     }
 
-    fn verify(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
+    fn verify_placed(&self, pid: i32) -> Result<()> {
+        verify_placed(self.tree.iter(), pid)
+    }
+
+    fn verify_limits(&self, resources: &LinuxResources) -> Result<()> {
+        match self.find()? {
+            Some(leaf) => limits::verify(leaf, &limits_v2::writes(resources)?),
+            None => Ok(()),
+        }
+    }
+
+    fn verify_devices(&self, _: &[LinuxDeviceCgroup]) -> Result<()> {
         let Some(leaf) = self.find()? else {
             return Ok(());
         };
-        verify_placed(self.tree.iter(), pid)?;
-        if let Some(resources) = resources {
-            limits::verify(leaf, &limits_v2::writes(resources)?)?;
-        }
         match program::count(leaf) {
             Ok(1) => Ok(()),
             Ok(_) | Err(_) if self.saved.rootless => Ok(()),

@@ -6,8 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use oci_spec::runtime::{LinuxIntelRdt, LinuxResources, Spec};
+
 use crate::bundle::Bundle;
-use crate::cgroups;
+use crate::cgroups::resctrl::{self, Group};
+use crate::cgroups::{self, Driver, Placement};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::handover;
@@ -105,7 +108,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
 /// As [`run`].
 pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created> {
     context.store.check_free(&args.id)?;
-    let (bundle, cgroup, mut plan) = decide(args, context, mode)?;
+    let (bundle, cgroup, group, mut plan) = decide(args, context, mode)?;
     let from = bundle.path.display();
     let mounts = plan.mounts.len();
     let planned = || format!("creating {} from {from} with {mounts} mounts", args.id);
@@ -115,22 +118,13 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     let directory = context.store.reserve(&args.id)?;
     let path = context.root.path.join(&args.id);
     rollback.push(move || drop(fs::remove_dir_all(&path)));
-    let record = first_record(args, &bundle, &plan, &cgroup);
+    let record = first_record(args, &bundle, &plan, (&cgroup, group.as_ref()));
     let mut container = directory.fill(record, &bundle.raw)?;
 
     if notify::wanted().is_some() {
         notify::make_directory(container.path())?;
     }
-    let mut driver = cgroups::open(&cgroup);
-    let resources = bundle
-        .spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.resources().as_ref());
-    // A failed `prepare` cleans up itself, and what it refuses may be somebody else's.
-    let placement = driver.prepare(resources)?;
-    rollback.push(move || drop(cgroups::open(&cgroup).remove()));
-    driver.confine(resources)?;
+    let (driver, placement) = confine(&bundle.spec, cgroup, group.as_ref(), &mut rollback)?;
     let made = driver.saved();
     cgroup_mount::show_where_it_stays(&mut plan.mounts, &container.record.cgroup, &made)?;
     container.record.cgroup = made;
@@ -147,17 +141,24 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     if process.must_be_placed {
         driver.place(process.pid)?;
     }
+    if let Some(group) = &group {
+        group.place(process.pid)?;
+    }
     let pid = process.pid;
     context
         .log
         .debug(|| format!("process {pid} is cloned and placed"));
     let may_set_ids = context.host.may_set_ids();
     let up = take_net_devices(&process, &plan, &fds, &mut rollback)
-        .and_then(|()| release(&process, &plan, &bundle, &container, may_set_ids))
+        .and_then(|()| release(&process, &plan, may_set_ids))
+        // While the process makes its mounts, and before hooks, which may change a device rule.
+        .and_then(|()| driver.verify(resources(&bundle.spec)))
+        .and_then(|()| run_hooks(&process, &plan, &bundle, &container))
         .and_then(|()| {
             handover::seccomp_listener(&plan, &process, &container.record, Status::Creating)
         })
         .and_then(|()| process.wait_for(&plan, Step::Created))
+        .and_then(|_| driver.verify_placed(process.pid))
         .map_err(|error| with_output(error, &fds));
     if let Err(error) = up {
         // The container was there, if only for its hooks: its end is theirs to know.
@@ -191,12 +192,42 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     })
 }
 
+/// `linux.resources`.
+fn resources(spec: &Spec) -> Option<&LinuxResources> {
+    spec.linux().as_ref()?.resources().as_ref()
+}
+
+/// `linux.intelRdt`.
+fn intel_rdt(spec: &Spec) -> Option<&LinuxIntelRdt> {
+    spec.linux().as_ref()?.intel_rdt().as_ref()
+}
+
+/// Makes the cgroups and the resctrl group, with their limits; `rollback` removes them.
+fn confine(
+    spec: &Spec,
+    cgroup: cgroups::Saved,
+    group: Option<&Group>,
+    rollback: &mut Rollback,
+) -> Result<(Box<dyn Driver>, Placement)> {
+    let mut driver = cgroups::open(&cgroup);
+    // A failed `prepare` cleans up itself, and what it refuses may be somebody else's.
+    let placement = driver.prepare(resources(spec))?;
+    rollback.push(move || drop(cgroups::open(&cgroup).remove()));
+    driver.confine(resources(spec))?;
+    if let Some((group, rdt)) = group.cloned().zip(intel_rdt(spec)) {
+        let made = group.make(rdt);
+        rollback.push(move || drop(group.remove()));
+        made?;
+    }
+    Ok((driver, placement))
+}
+
 /// Everything that can be decided before anything is made.
 fn decide(
     args: &Args,
     context: &mut Context,
     mode: &Mode,
-) -> Result<(Bundle, cgroups::Saved, Plan)> {
+) -> Result<(Bundle, cgroups::Saved, Option<Group>, Plan)> {
     let bundle = Bundle::open(&args.bundle, args.config.as_deref())?;
     for warning in &bundle.warnings {
         context.log.warn(warning);
@@ -207,6 +238,9 @@ fn decide(
     }
     let handed = handover::descriptors(args.preserve_fds)?;
     let cgroup = context.plan_cgroup(&args.id, &bundle.spec)?;
+    let group = intel_rdt(&bundle.spec)
+        .map(|rdt| Group::plan(&args.id, rdt, resctrl::mount().as_deref()))
+        .transpose()?;
     let directory = context.root.path.join(&args.id).join(notify::DIRECTORY);
     let facts = Facts {
         id: &args.id,
@@ -237,7 +271,7 @@ fn decide(
             args.id
         )
     });
-    Ok((bundle, cgroup, plan))
+    Ok((bundle, cgroup, group, plan))
 }
 
 /// Moves network interfaces into the container; they come back if it is not created.
@@ -259,14 +293,8 @@ fn take_net_devices(
     taken
 }
 
-/// Gives the process what only its parent can, and runs the hooks it waits for.
-fn release(
-    process: &Spawned,
-    plan: &Plan,
-    bundle: &Bundle,
-    container: &Container,
-    may_set_ids: bool,
-) -> Result<()> {
+/// Gives the process what only its parent can.
+fn release(process: &Spawned, plan: &Plan, may_set_ids: bool) -> Result<()> {
     process.reset_cpu_affinity();
     process.map_ids(plan, may_set_ids)?;
     process.set_oom_score(plan)?;
@@ -274,15 +302,18 @@ fn release(
     if plan.waits_at_birth {
         process.go(plan)?;
     }
-    for mount in &plan.mounts {
-        process.map_owners(plan, mount)?;
+    let mut mounts = plan.mounts.iter();
+    mounts.try_for_each(|mount| process.map_owners(plan, mount))
+}
+
+/// Runs the hooks that the process waits for.
+fn run_hooks(process: &Spawned, plan: &Plan, bundle: &Bundle, container: &Container) -> Result<()> {
+    if !plan.parent_hooks {
+        return Ok(());
     }
-    if plan.parent_hooks {
-        process.wait_for(plan, Step::Mounted)?;
-        hooks::before_pivot(&bundle.spec, &container.record, &hooks::environment())?;
-        process.go(plan)?;
-    }
-    Ok(())
+    process.wait_for(plan, Step::Mounted)?;
+    hooks::before_pivot(&bundle.spec, &container.record, &hooks::environment())?;
+    process.go(plan)
 }
 
 fn asked(args: &Args, mode: &Mode) -> Asked {
@@ -294,7 +325,12 @@ fn asked(args: &Args, mode: &Mode) -> Asked {
 }
 
 /// The record before anything exists: all that `delete` needs after a `kill -9`.
-fn first_record(args: &Args, bundle: &Bundle, plan: &Plan, cgroup: &cgroups::Saved) -> Record {
+fn first_record(
+    args: &Args,
+    bundle: &Bundle,
+    plan: &Plan,
+    (cgroup, group): (&cgroups::Saved, Option<&Group>),
+) -> Record {
     let hooks = bundle.spec.hooks().as_ref();
     let some = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
     let later = hooks.is_some_and(|hooks| some(hooks.poststart()) || some(hooks.poststop()));
@@ -311,6 +347,7 @@ fn first_record(args: &Args, bundle: &Bundle, plan: &Plan, cgroup: &cgroups::Sav
         init: None,
         complete: false,
         cgroup: cgroup.clone(),
+        intel_rdt: group.cloned(),
         own_pid_namespace: plan.namespaces.new_ones() & namespaces::PID != 0,
         has_later_hooks: later,
     }

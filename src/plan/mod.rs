@@ -143,7 +143,6 @@ impl Plan {
     pub fn for_create(spec: &oci::Spec, facts: &Facts<'_>) -> Result<Self> {
         let no_linux = oci::Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&no_linux);
-        refuse_what_is_missing(linux)?;
         let mut namespaces = match spec.linux() {
             Some(linux) => Namespaces::read(linux)?,
             None => Namespaces::default(),
@@ -305,15 +304,6 @@ fn keeps_groups(spec: &oci::Spec) -> bool {
 fn first_closed(facts: &Facts<'_>) -> i32 {
     let kept = facts.listen_fds.saturating_add(facts.preserve_fds);
     i32::try_from(kept).unwrap_or(i32::MAX).saturating_add(3)
-}
-
-/// A known field that keel does not carry out must not be ignored.
-fn refuse_what_is_missing(linux: &oci::Linux) -> Result<()> {
-    let why = "this version of keel does not support it; remove the field";
-    if linux.intel_rdt().is_some() {
-        return Err(Error::spec(".linux.intelRdt", why));
-    }
-    Ok(())
 }
 
 /// The directory of the notify socket, bound into the container.

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroups;
+use crate::cgroups::{self, resctrl::Group};
 use crate::error::{Error, Result};
 use crate::sys::fd;
 
@@ -43,6 +43,9 @@ pub struct Record {
     pub complete: bool,
     /// Where its cgroups are.
     pub cgroup: cgroups::Saved,
+    /// Its share of the last cache and of memory bandwidth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<Group>,
     /// Whether it has a pid namespace of its own, which dies with its first process.
     pub own_pid_namespace: bool,
     /// Whether poststart or poststop hooks are to be run.

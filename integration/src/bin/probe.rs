@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         ["memory-policy"] => {
             integration::sys::memory_policy().and_then(|it| print(&format!("{it:?}")))
         }
+        ["fork-bomb", depth] => fork_bomb(depth.parse().unwrap_or(0)),
         ["keyring"] => integration::sys::session_keyring().and_then(|it| print(&it)),
         _ => Err(std::io::Error::other("unknown question")),
     };
@@ -31,6 +32,26 @@ fn notify(message: &str) -> std::io::Result<()> {
     UnixDatagram::unbound()?
         .send_to(message.as_bytes(), path)
         .map(drop)
+}
+
+/// Tries to become 3^depth processes, and never stops to fork; a host without a limit survives it.
+fn fork_bomb(depth: u32) -> std::io::Result<()> {
+    let program = std::env::current_exe()?;
+    let smaller = depth.saturating_sub(1).to_string();
+    let mut wanted = if depth > 0 { 3 } else { 0 };
+    loop {
+        let mut command = std::process::Command::new(&program);
+        let child = match wanted {
+            0 => command.arg("-").stderr(std::process::Stdio::null()).spawn(),
+            _ => command.args(["fork-bomb", &smaller]).spawn(),
+        };
+        match child {
+            Ok(mut child) if wanted == 0 => drop(child.wait()),
+            Ok(_) => wanted -= 1,
+            // The limit is reached.
+            Err(_) => {}
+        }
+    }
 }
 
 fn print(line: &str) -> std::io::Result<()> {
