@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use bad_config::{Row, isolation, linux, process, types};
+use bad_config::{Row, isolation, limits, linux, process, types};
 use integration::{Bundle, Kind, Run, Runtime};
 use nix::sys::stat::Mode;
 
@@ -127,6 +127,31 @@ fn namespaces_id_maps_mounts_and_hooks_that_break_a_rule_are_refused() {
 #[test]
 fn other_settings_that_break_a_rule_are_refused() {
     check_rows(&linux::rows(), 40);
+}
+
+#[test]
+fn limits_that_no_kernel_takes_are_refused() {
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    check_rows(&limits::rows(v2), 35);
+}
+
+#[test]
+fn a_cgroup_that_is_in_use_is_refused_and_stays() {
+    let runtime = Runtime::new();
+    let mut first = runtime.bundle();
+    let path = format!("/{}-shared", runtime.token());
+    first.set("/linux/cgroupsPath", path.as_str()).sleeper();
+    let container = runtime.start(&first);
+    let mut second = runtime.bundle();
+    second.set("/linux/cgroupsPath", path.as_str());
+    let run = runtime.call_run(&second).run();
+    if runtime.kind() == Kind::Runc {
+        // 1.1.5 only warns.
+        return;
+    }
+    let _ = run.fails_with("container's cgroup is not empty: 1 process(es) found");
+    assert_eq!(container.status(), "running");
+    container.finish();
 }
 
 /// name, what makes the file, words, whether 1.1.5 accepts it

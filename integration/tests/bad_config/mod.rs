@@ -1,6 +1,7 @@
 //! The rows of `bad_input.rs`: what to break in a working bundle, and what must be said.
 
 pub mod isolation;
+pub mod limits;
 pub mod linux;
 pub mod process;
 pub mod types;
