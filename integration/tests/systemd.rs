@@ -1,0 +1,330 @@
+//! Cgroups that systemd makes or delegates. The test guest has them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use integration::{Bundle, Container, Runtime, USER, wait_for};
+use nix::unistd::{Gid, Uid, chown};
+use serde_json::{Value, json};
+
+/// True, said and counted, outside the guest: these tests change users and units of the machine.
+fn outside_the_guest(runtime: &Runtime) -> bool {
+    let is_there =
+        std::env::var_os("KEEL_MUST_RUN").is_some() && Path::new("/run/systemd/private").exists();
+    runtime.host_lacks(
+        "systemd and cgroup v2 to play with (the test guest)",
+        !is_there,
+    )
+}
+
+/// Runs a command of the host; its output.
+fn host(words: &[&str]) -> String {
+    let output = Command::new(words[0])
+        .args(&words[1..])
+        .output()
+        .expect("it is installed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {error}");
+    text
+}
+
+/// A bundle for a scope `kt-ID.scope` in `system.slice`.
+fn scoped(runtime: &Runtime, resources: Value) -> Bundle {
+    let mut bundle = runtime.bundle();
+    let path = format!("system.slice:kt:{}", bundle.id());
+    bundle
+        .set("/linux/cgroupsPath", path)
+        .set("/linux/resources", resources)
+        .sleeper();
+    bundle
+}
+
+fn start<'r>(runtime: &'r Runtime, bundle: &Bundle) -> Container<'r> {
+    let container =
+        Container::create_with(runtime, bundle, |call| call.global(&["--systemd-cgroup"]));
+    container.start();
+    container
+}
+
+fn scope(container: &Container<'_>) -> String {
+    format!("kt-{}.scope", container.id())
+}
+
+fn read(container: &Container<'_>, file: &str) -> String {
+    let path = Path::new("/sys/fs/cgroup/system.slice")
+        .join(scope(container))
+        .join(file);
+    let text = fs::read_to_string(&path);
+    text.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .trim()
+        .to_owned()
+}
+
+fn shown(container: &Container<'_>, property: &str) -> String {
+    host(&["systemctl", "show", "-P", property, &scope(container)])
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn a_scope_has_the_limits_and_an_update_reaches_systemd_and_the_kernel() {
+    let runtime = Runtime::new();
+    if outside_the_guest(&runtime) {
+        return;
+    }
+    let container = start(
+        &runtime,
+        &scoped(
+            &runtime,
+            json!({
+                "memory": { "limit": 64 << 20 }, "pids": { "limit": 9 },
+                "cpu": { "shares": 512, "quota": 50_500, "period": 100_000 },
+            }),
+        ),
+    );
+    let check = |rows: &[(&str, &str, &str, &str)]| {
+        for (property, value, file, text) in rows {
+            assert_eq!(shown(&container, property), *value, "{property}");
+            assert_eq!(read(&container, file), *text, "{file}");
+        }
+    };
+    check(&[
+        ("MemoryMax", "67108864", "memory.max", "67108864"),
+        ("TasksMax", "9", "pids.max", "9"),
+        // systemd counts in steps of 10 ms a second.
+        ("CPUQuotaPerSecUSec", "510ms", "cpu.max", "51000 100000"),
+    ]);
+    assert_eq!(shown(&container, "Delegate"), "yes");
+    let flags = [
+        "update",
+        "--memory",
+        "80M",
+        "--pids-limit",
+        "8",
+        "--cpu-quota",
+        "20000",
+    ];
+    let _ = container.call(&flags).run().succeeds();
+    let after = [
+        ("MemoryMax", "83886080", "memory.max", "83886080"),
+        ("TasksMax", "8", "pids.max", "8"),
+        ("CPUQuotaPerSecUSec", "200ms", "cpu.max", "20000 100000"),
+    ];
+    check(&after);
+    host(&["systemctl", "daemon-reload"]);
+    check(&after);
+    let _ = container.call(&["pause"]).run().succeeds();
+    assert_eq!(container.status(), "paused");
+    let _ = container.call(&["delete", "--force"]).run().succeeds();
+    wait_for("the end of the unit", || {
+        shown(&container, "ActiveState") == "inactive"
+    });
+}
+
+#[test]
+fn devices_survive_a_daemon_reload_also_those_that_were_allowed_later() {
+    let runtime = Runtime::new();
+    if outside_the_guest(&runtime) {
+        return;
+    }
+    let one = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" });
+    let mut bundle = scoped(&runtime, json!({ "devices": [{ "allow": false }, one] }));
+    bundle.capabilities(&["CAP_MKNOD", "CAP_SYSLOG"]);
+    let container = start(&runtime, &bundle);
+    // kmsg, then zram-control's number, which only has to get past the rules: ENXIO is enough.
+    let opens = |minor: &str, major: &str| {
+        let script =
+            format!("mknod /tmp/d{minor} c {major} {minor} 2>/dev/null; exec 3</tmp/d{minor}");
+        let run = runtime
+            .call(&["exec", container.id(), "sh", "-c", &script])
+            .run();
+        !run.stderr.contains("not permitted")
+    };
+    let (first, later) = (|| opens("11", "1"), || opens("237", "10"));
+    assert!(first() && !later());
+    host(&["systemctl", "daemon-reload"]);
+    assert!(first() && !later(), "after a reload");
+    let update = |flag: &str| {
+        let _ = container
+            .call(&["update", flag, "c 10:237 r"])
+            .run()
+            .succeeds();
+    };
+    update("--device-allow");
+    assert!(first() && later());
+    host(&["systemctl", "daemon-reload"]);
+    host(&[
+        "systemctl",
+        "set-property",
+        "--runtime",
+        &scope(&container),
+        "TasksMax=50",
+    ]);
+    assert!(first() && later(), "after a reload and a change by systemd");
+    update("--device-deny");
+    assert!(first() && !later());
+    container.finish();
+}
+
+#[test]
+fn a_unit_name_of_odd_characters_works_or_is_refused_in_one_line() {
+    let runtime = Runtime::new();
+    if outside_the_guest(&runtime) {
+        return;
+    }
+    let token = runtime.token().to_owned();
+    for (path, refused) in [
+        (format!("system.slice:kt:{token}.a@b_c-d"), None),
+        (format!("kt-{token}.slice:kt:{token}"), None),
+        (format!(":kt:{token}"), None),
+        (
+            format!("system.slice:kt:{token}/x"),
+            Some(".linux.cgroupsPath"),
+        ),
+        (
+            format!("system.slice:kt:{token} x"),
+            Some(".linux.cgroupsPath"),
+        ),
+        (format!("nosuffix:kt:{token}"), Some(".linux.cgroupsPath")),
+        (format!("a--b.slice:kt:{token}"), Some(".linux.cgroupsPath")),
+        (
+            format!("system.slice:kt:{}", "n".repeat(300)),
+            Some(".linux.cgroupsPath"),
+        ),
+        (format!("/absolute/{token}"), Some(".linux.cgroupsPath")),
+    ] {
+        let mut bundle = runtime.bundle();
+        bundle.set("/linux/cgroupsPath", path.as_str());
+        let run = runtime
+            .call_run(&bundle)
+            .global(&["--systemd-cgroup"])
+            .run();
+        match refused {
+            None => drop(run.succeeds()),
+            Some(words) => {
+                assert_eq!(run.stderr.lines().count(), 1, "{path}: {}", run.stderr);
+                let _ = run.fails_with(words);
+            }
+        }
+    }
+}
+
+/// The words that make a command the user's own, with his systemd.
+fn as_user() -> Vec<String> {
+    let user = USER.to_string();
+    let directory = format!("XDG_RUNTIME_DIR=/run/user/{USER}");
+    [
+        "setpriv",
+        "--reuid",
+        &user,
+        "--regid",
+        &user,
+        "--clear-groups",
+        "env",
+        &directory,
+    ]
+    .map(String::from)
+    .into()
+}
+
+#[test]
+fn a_user_has_scopes_of_his_own_systemd() {
+    let runtime = Runtime::new();
+    if outside_the_guest(&runtime) {
+        return;
+    }
+    host(&[
+        "useradd",
+        "--uid",
+        &USER.to_string(),
+        "--create-home",
+        "kt-user",
+    ]);
+    host(&["systemctl", "start", &format!("user@{USER}.service")]);
+    let (uid, gid) = (Uid::from_raw(USER), Gid::from_raw(USER));
+    chown(&runtime.root(), Some(uid), Some(gid)).expect("root may");
+    let mut bundle = runtime.bundle();
+    chown(&bundle.rootfs(), Some(uid), Some(gid)).expect("root may");
+    let path = format!("user.slice:kt:{}", bundle.id());
+    bundle
+        .user_namespace(USER, 1)
+        .set("/linux/cgroupsPath", path);
+    bundle
+        .set("/linux/resources/pids/limit", 9)
+        .sh("echo up; exec sleep 1000");
+    // Only within his own systemd's cgroups may a user move processes.
+    let mut launcher = as_user();
+    let service = [
+        "systemd-run",
+        "--user",
+        "--quiet",
+        "--pipe",
+        "--wait",
+        "--collect",
+    ];
+    launcher.extend(service.map(String::from));
+    let call = runtime
+        .call_run(&bundle)
+        .global(&["--systemd-cgroup"])
+        .through(&launcher);
+    let running = call.spawn();
+    running.wait_for_stdout("up");
+    let dir = format!("/sys/fs/cgroup/user.slice/user-{USER}.slice/user@{USER}.service/user.slice");
+    let scope = PathBuf::from(dir).join(format!("kt-{}.scope", bundle.id()));
+    let limit = || fs::read_to_string(scope.join("pids.max")).expect("a cgroup");
+    assert_eq!(limit(), "9\n");
+    let call = |words: &[&str]| {
+        let words = [words, &[bundle.id()]].concat();
+        let _ = runtime.call(&words).through(&as_user()).run().succeeds();
+    };
+    call(&["update", "--pids-limit", "8"]);
+    assert_eq!(limit(), "8\n");
+    call(&["pause"]);
+    call(&["resume"]);
+    call(&["delete", "--force"]);
+    let _ = running.wait();
+    assert!(!scope.exists());
+}
+
+#[test]
+fn a_user_may_set_limits_in_a_cgroup_that_was_given_to_him() {
+    let runtime = Runtime::rootless();
+    if outside_the_guest(&runtime) {
+        return;
+    }
+    let given = PathBuf::from("/sys/fs/cgroup").join(format!("{}-given", runtime.token()));
+    let own = given.join("own");
+    fs::create_dir_all(&own).expect("root may");
+    let owner = (Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER)));
+    for file in [
+        "",
+        "cgroup.procs",
+        "cgroup.subtree_control",
+        "cgroup.threads",
+        "own/cgroup.procs",
+    ] {
+        chown(&given.join(file), owner.0, owner.1).expect("root may");
+    }
+    let mut bundle = runtime.bundle();
+    let path = format!("/{}-given/container", runtime.token());
+    bundle
+        .user_namespace(USER, 1)
+        .set("/linux/cgroupsPath", path);
+    bundle.set("/linux/resources/pids/limit", 9).sleeper();
+    let enter = format!("echo $$ >{}/cgroup.procs && exec \"$@\"", own.display());
+    let launcher = ["sh", "-c", &enter, "sh"];
+    let container = Container::create_with(&runtime, &bundle, |call| call.through(&launcher));
+    container.start();
+    let limit = || fs::read_to_string(given.join("container/pids.max")).expect("a cgroup");
+    assert_eq!(limit(), "9\n");
+    let update = container.call(&["update", "--pids-limit", "8"]);
+    let _ = update.through(&launcher).run().succeeds();
+    assert_eq!(limit(), "8\n");
+    let _ = container.call(&["delete", "--force"]).run().succeeds();
+    assert!(!given.join("container").exists());
+    for dir in [&own, &given] {
+        fs::remove_dir(dir).expect("it is empty");
+    }
+}
