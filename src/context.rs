@@ -33,6 +33,9 @@ pub struct Global {
     /// Make cgroups through systemd: linux.cgroupsPath is then slice:prefix:name
     #[arg(long)]
     pub systemd_cgroup: bool,
+    /// Who makes cgroups: cgroupfs, systemd (as --systemd-cgroup) or disabled
+    #[arg(long, value_name = "WHO", value_parser = manager)]
+    pub cgroup_manager: Option<Manager>,
     /// Run without a cgroup if there is no permission for one: true, false or auto
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = rootless)]
     pub rootless: Rootless,
@@ -59,6 +62,16 @@ pub enum Rootless {
     Yes,
     /// Fail.
     No,
+}
+
+/// In crun's words.
+fn manager(text: &str) -> Result<Manager, &'static str> {
+    match text {
+        "cgroupfs" => Ok(Manager::Cgroupfs),
+        "systemd" => Ok(Manager::Systemd),
+        "disabled" => Ok(Manager::Disabled),
+        _ => Err("cgroupfs, systemd and disabled exist"),
+    }
 }
 
 fn log_format(text: &str) -> Result<Format, String> {
@@ -137,15 +150,17 @@ impl Context {
             Rootless::No => false,
             Rootless::Auto => !self.host.is_root(),
         };
-        let systemd = self.global.systemd_cgroup;
+        let manager = self
+            .global
+            .cgroup_manager
+            .unwrap_or(match self.global.systemd_cgroup {
+                true => Manager::Systemd,
+                false => Manager::Cgroupfs,
+            });
         cgroups::plan(&cgroups::Request {
             id,
             cgroups_path: path.filter(|path| !path.is_empty()),
-            manager: if systemd {
-                Manager::Systemd
-            } else {
-                Manager::Cgroupfs
-            },
+            manager,
             rootless,
             annotations: spec.annotations().as_ref(),
             resources: linux.and_then(|linux| linux.resources().as_ref()),

@@ -115,6 +115,27 @@ fn a_memory_hog_is_killed_at_the_limit_and_events_tell() {
 }
 
 #[test]
+fn a_container_starts_with_512_kib_of_memory() {
+    let runtime = Runtime::new();
+    if runtime.differs("it needs megabytes") {
+        return;
+    }
+    let memory = json!({ "limit": 512 << 10, "swap": 512 << 10 });
+    let mut bundle = limited(&runtime, json!({ "memory": memory }));
+    bundle.args(&["/bin/true"]);
+    let _ = runtime.run(&bundle).succeeds();
+    // One page does not do, and this is what is said of it.
+    let memory = json!({ "limit": 4096, "swap": 4096 });
+    bundle.set("/linux/resources/memory", memory);
+    let run = runtime.run(&bundle);
+    assert_ne!(run.code, 0);
+    assert!(
+        run.code == 128 + 9 || run.stderr.contains("memory limit too low?"),
+        "{run:?}"
+    );
+}
+
+#[test]
 fn a_fork_bomb_stops_at_the_pids_limit_and_delete_ends_it() {
     let runtime = Runtime::new();
     for own_pids in [true, false] {
@@ -359,6 +380,26 @@ fn forced_deletion_ends_whatever_the_container_does() {
             );
         }
     }
+}
+
+#[test]
+fn a_container_without_cgroups_stays_in_the_callers() {
+    let runtime = Runtime::new();
+    if runtime.differs("it has no such flag") {
+        return;
+    }
+    let mut bundle = runtime.bundle();
+    bundle.sleeper();
+    let flags = ["--cgroup-manager", "disabled"];
+    let container = Container::create_with(&runtime, &bundle, |call| call.global(&flags));
+    container.start();
+    let own = fs::read_to_string("/proc/self/cgroup").expect("proc is mounted");
+    assert_eq!(proc::read(container.pid(), "cgroup"), own);
+    assert_eq!(exec(&runtime, &container, "true"), 0);
+    container.finish();
+    bundle.set("/linux/resources/pids/limit", 5);
+    let run = runtime.call_run(&bundle).global(&flags).run();
+    let _ = run.fails_with(by_version("cannot set pids limit", "cgroup not exist"));
 }
 
 /// A file and what it then holds.
