@@ -138,12 +138,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let cloned = || format!("process {} is cloned for {}", process.pid, args.id);
     context.log.debug(cloned);
     set_affinity(&process, affinity.0.as_deref())?;
-    if process.must_be_placed {
-        driver.place(process.pid)?;
-    }
-    if let Some(group) = &container.record.intel_rdt {
-        group.place(process.pid)?;
-    }
+    process.place(driver.as_ref(), container.record.intel_rdt.as_ref())?;
     match &affinity.1 {
         None => process.reset_cpu_affinity(),
         last => set_affinity(&process, last.as_deref())?,

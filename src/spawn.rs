@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::cgroups::Placement;
+use crate::cgroups::{Driver, Placement, resctrl::Group};
 use crate::child;
 use crate::error::{Error, Result};
 use crate::plan::fds::{Fds, apply_idmap, pair, socket_pair};
@@ -25,7 +25,7 @@ pub struct Spawned {
     pub pidfd: OwnedFd,
     report: OwnedFd,
     /// Whether it still has to be put into its cgroup.
-    pub must_be_placed: bool,
+    must_be_placed: bool,
     settled: bool,
 }
 
@@ -318,6 +318,17 @@ fn way_back(kind: u64) -> Result<Option<OwnedFd>> {
 }
 
 impl Spawned {
+    /// Puts it into its cgroup, unless it was born there, and into its resctrl group.
+    ///
+    /// # Errors
+    /// [`Error::Host`] with what the kernel or systemd says.
+    pub fn place(&self, driver: &dyn Driver, group: Option<&Group>) -> Result<()> {
+        if self.must_be_placed {
+            driver.place(self.pid)?;
+        }
+        group.map_or(Ok(()), |group| group.place(self.pid))
+    }
+
     /// Writes the id maps of the new user namespace.
     ///
     /// # Errors

@@ -138,12 +138,7 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
 
     let process = spawn::start(&mut plan, &mut fds, &placement, Role::Init)?;
     container.record.init = Some(Init::of(process.pid)?);
-    if process.must_be_placed {
-        driver.place(process.pid)?;
-    }
-    if let Some(group) = &group {
-        group.place(process.pid)?;
-    }
+    process.place(driver.as_ref(), group.as_ref())?;
     let pid = process.pid;
     context
         .log
