@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::network::ipam::Cut;
 
 /// Files that may configure the engine, first found wins. The second is dockerd's own, so that a
 /// machine that moves from Docker keeps its mirrors and log limits.
@@ -56,6 +59,24 @@ pub struct Settings {
     pub dns_search: Vec<String>,
     /// Labels of this engine, shown by `info`.
     pub labels: Vec<String>,
+    /// Address and range of the default bridge, `172.17.0.1/16`.
+    pub bip: Option<IpNet>,
+    /// The part of that range that containers get.
+    pub fixed_cidr: Option<IpNet>,
+    /// The IPv6 range of the default bridge.
+    pub fixed_cidr_v6: Option<IpNet>,
+    /// The default bridge has IPv6.
+    pub ipv6: bool,
+    /// Ranges that networks are cut from.
+    pub default_address_pools: Option<Vec<Cut>>,
+    /// Whether containers on the default bridge may talk to each other; `None` is yes.
+    pub icc: Option<bool>,
+    /// Largest packet on the default bridge; 0 is the kernel's choice.
+    pub mtu: u32,
+    /// Host address of ports that are published without one.
+    pub ip: Option<IpAddr>,
+    /// Whether the host may be made a router; `None` is yes.
+    pub ip_forward: Option<bool>,
 }
 
 /// One entry of `runtimes` in daemon.json.

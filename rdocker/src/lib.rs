@@ -11,7 +11,7 @@
 //! - [`store`]: records on disk, locks, content by digest; knows no containers and no images.
 //! - [`volume`]: named and anonymous volumes.
 //! - [`seccomp`]: which system calls a container may make: the default profile and the user's.
-//! - [`network`]: a container's network and the files that name it.
+//! - [`network`]: networks, a container's places in them, what the world sees of those.
 //! - [`rootless`]: a plain user's engine, inside one user namespace.
 //! - [`monitor`]: the small process beside every running container.
 //! - [`runtime`]: the only place that runs the OCI runtime's binary.

@@ -8,6 +8,8 @@ use crate::container::{Container, Containers, merge};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::{self, Images};
+use crate::network::Endpoint;
+use crate::network::registry::Networks;
 use crate::store::Store;
 use crate::ui::Ui;
 use crate::ui::template::Template;
@@ -53,7 +55,10 @@ impl Inspect {
         print(ui, self.format.as_deref(), &found)?;
         let kind = self.kind.as_deref().unwrap_or("object");
         for name in &missing {
-            ui.error_line(format_args!("Error: No such {kind}: {name}"))?;
+            match kind {
+                "network" => ui.error_line(format_args!("Error: network {name} not found"))?,
+                kind => ui.error_line(format_args!("Error: No such {kind}: {name}"))?,
+            }
         }
         if missing.is_empty() {
             Ok(())
@@ -90,6 +95,11 @@ impl Inspect {
             && let Some(volume) = Volumes::new(host).find(name)?
         {
             return Ok(Some(json!(volume)));
+        }
+        if wanted("network")
+            && let Some(network) = super::network::describe(host, name)?
+        {
+            return Ok(Some(network));
         }
         Ok(None)
     }
@@ -168,7 +178,7 @@ pub fn describe(host: &Host, container: &Container, with_size: bool) -> Value {
         "GraphDriver": graph_driver(container),
         "Mounts": record.mounts,
         "Config": record.config,
-        "NetworkSettings": network_settings(container),
+        "NetworkSettings": super::network::settings(container, &places_of(host, container)),
     });
     if with_size {
         let own = super::size::tree(&places.dir.join("diff"));
@@ -185,6 +195,20 @@ pub fn describe(host: &Host, container: &Container, with_size: bool) -> Value {
         value["SizeRootFs"] = (own + below).into();
     }
     value
+}
+
+fn places_of(host: &Host, container: &Container) -> Vec<Endpoint> {
+    if !container.state.status.is_alive() {
+        return Vec::new();
+    }
+    // What cannot be read is shown as nothing, like everything else that is gone.
+    let store = Store::open(&host.data_root).ok();
+    let places = store.and_then(|store| {
+        Networks { store: &store }
+            .of_container(&container.record.id)
+            .ok()
+    });
+    places.unwrap_or_default()
 }
 
 fn state_of(container: &Container) -> Value {
@@ -228,48 +252,5 @@ fn graph_driver(container: &Container) -> Value {
             "WorkDir": dir.join("work"),
         },
         "Name": "overlay2",
-    })
-}
-
-fn network_settings(container: &Container) -> Value {
-    let record = &container.record;
-    let endpoint = container.state.endpoint.clone().unwrap_or_default();
-    let network = match record.host_config.network_mode.as_str() {
-        "default" => "bridge",
-        mode => mode,
-    };
-    let running = container.state.status.is_alive();
-    let ports: serde_json::Map<String, Value> = if running {
-        let bindings = &record.host_config.port_bindings;
-        let exposed = record.config.exposed_ports.keys();
-        exposed
-            .map(|port| (port.clone(), json!(bindings.get(port))))
-            .collect()
-    } else {
-        serde_json::Map::new()
-    };
-    let mut networks = serde_json::Map::new();
-    if !network.starts_with("container:") {
-        let of_network = json!({
-            "IPAMConfig": null, "Links": null, "Aliases": null,
-            "MacAddress": endpoint.mac, "DriverOpts": null, "GwPriority": 0,
-            "NetworkID": "", "EndpointID": "", "Gateway": endpoint.gateway,
-            "IPAddress": endpoint.address, "IPPrefixLen": endpoint.prefix,
-            "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
-            "DNSNames": null,
-        });
-        networks.insert(network.to_owned(), of_network);
-    }
-    let sandbox = match container.state.pid {
-        0 => String::new(),
-        pid => format!("/proc/{pid}/ns/net"),
-    };
-    json!({
-        "Bridge": "", "SandboxID": "", "SandboxKey": sandbox, "Ports": ports,
-        "HairpinMode": false, "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0,
-        "SecondaryIPAddresses": null, "SecondaryIPv6Addresses": null, "EndpointID": "",
-        "Gateway": endpoint.gateway, "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
-        "IPAddress": endpoint.address, "IPPrefixLen": endpoint.prefix, "IPv6Gateway": "",
-        "MacAddress": endpoint.mac, "Networks": networks,
     })
 }

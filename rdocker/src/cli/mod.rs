@@ -15,6 +15,7 @@ mod inspect;
 mod life;
 mod logs;
 mod monitor;
+mod network;
 mod port;
 mod prune;
 mod ps;
@@ -114,6 +115,9 @@ enum Verb {
     /// Manage images
     #[command(subcommand, name = "image")]
     Images(ImageForm),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(network::NetworkVerb),
     /// Manage volumes
     #[command(subcommand)]
     Volume(volume::VolumeVerb),
@@ -283,6 +287,7 @@ impl Verb {
                 verb.of_kind("container").run(host, ui)
             }
             Self::Containers(ContainerForm::Remove(verb)) => verb.run(host, ui),
+            Self::Network(verb) => verb.run(host, ui),
             Self::Volume(verb) => verb.run(host, ui),
             Self::Monitor(verb) => verb.run(host),
             Self::Namespaces => rootless::hold(host),

@@ -15,7 +15,7 @@ use crate::ui::list::Columns;
 use crate::volume::Volumes;
 
 use super::filter::Filters;
-use super::{images, size as tree_size, volume};
+use super::{images, network, size as tree_size, volume};
 
 /// Options of every prune.
 #[derive(Debug, clap::Args)]
@@ -85,11 +85,15 @@ impl Prune {
                 "The \"until\" filter is not supported with \"--volumes\"".to_owned(),
             ));
         }
-        let what = format!("\n  - all stopped containers{volumes}\n  - {which}\n");
+        let what = format!(
+            "\n  - all stopped containers\n  - all networks not used by at least one \
+             container{volumes}\n  - {which}\n"
+        );
         if !self.agreed(&what, ui)? {
             return Ok(());
         }
         let mut freed = stopped_containers(host, &filters, ui)?;
+        network::prune(host, &filters, ui)?;
         if self.volumes {
             freed += volume::prune(host, &filters, false, ui)?;
         }

@@ -9,6 +9,9 @@ use crate::container::record::{State, Status};
 use crate::container::{Container, Containers, merge};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::network::Endpoint;
+use crate::network::registry::Networks;
+use crate::store::Store;
 use crate::ui::Ui;
 use crate::ui::format::{age, ellipsis, local_time, printable, short_id, since, size};
 use crate::ui::list::Columns;
@@ -96,15 +99,17 @@ impl Ps {
             return Ok(());
         }
         let now = Timestamp::now();
+        let store = Store::open(&host.data_root)?;
+        let places = Networks { store: &store }.endpoints()?;
         let rows: Vec<Value> = shown
             .iter()
-            .map(|container| self.row(container, now))
+            .map(|container| self.row(container, &places, now))
             .collect();
         let columns = if self.size { WITH_SIZE } else { COLUMNS };
         columns.show(ui, self.format.as_deref(), &rows)
     }
 
-    fn row(&self, container: &Container, now: Timestamp) -> Value {
+    fn row(&self, container: &Container, places: &[Endpoint], now: Timestamp) -> Value {
         let record = &container.record;
         let cut = |text: &str, width: usize| {
             if self.no_trunc {
@@ -137,10 +142,11 @@ impl Ps {
             })
             .map(String::as_str)
             .collect();
-        let network = match record.host_config.network_mode.as_str() {
-            "default" => "bridge",
-            mode => mode,
-        };
+        let own: Vec<Endpoint> = places
+            .iter()
+            .filter(|place| place.container == record.id)
+            .cloned()
+            .collect();
         let mut row = json!({
             "Command": format!("\"{}\"", cut(&command, 20)),
             "CreatedAt": local_time(record.created),
@@ -150,9 +156,9 @@ impl Ps {
             "LocalVolumes": record.mounts.iter().filter(|m| m.kind == "volume").count().to_string(),
             "Mounts": mounts.join(","),
             "Names": record.name,
-            "Networks": network,
+            "Networks": networks(container).join(","),
             "Platform": null,
-            "Ports": super::port::summary(container),
+            "Ports": super::port::summary(container, &own),
             "RunningFor": format!("{} ago", age(since(record.created, now))),
             "Size": "0B",
             "State": container.state.status.word(),
@@ -171,6 +177,21 @@ impl Ps {
         }
         row
     }
+}
+
+/// Names of the networks that a container is on.
+fn networks(container: &Container) -> Vec<String> {
+    let record = &container.record;
+    if record.networks.is_empty() {
+        return vec![record.host_config.network_mode.clone()];
+    }
+    let mut names: Vec<String> = record
+        .networks
+        .iter()
+        .map(|wish| wish.network.clone())
+        .collect();
+    names.sort();
+    names
 }
 
 /// `Up 7 seconds (healthy)`, `Exited (0) 3 minutes ago`: Docker's STATUS column.
@@ -285,10 +306,7 @@ fn matches(container: &Container, filters: &Filters) -> bool {
                 || short_id(&record.image) == short_id(wanted)
         })
         && filters.any("network", |wanted| {
-            match record.host_config.network_mode.as_str() {
-                "default" => wanted == "bridge",
-                mode => wanted == mode,
-            }
+            networks(container).iter().any(|name| name == wanted)
         })
         && filters.any("volume", |wanted| {
             record.mounts.iter().any(|mount| {

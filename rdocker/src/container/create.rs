@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::network::{is_bridged, note_links};
 use super::record::{self, Places, Record, State};
 use super::request::Request;
 use super::{Container, Containers, cgroup, id, merge, spec};
@@ -16,7 +17,10 @@ use crate::events;
 use crate::host::Host;
 use crate::image::{Image, Images, overlay};
 use crate::monitor::log::Rotation;
+use crate::network::Wish;
+use crate::network::registry::{Networks, named};
 use crate::runtime::Runtime;
+use crate::store::Store;
 use crate::volume::{MountPoint, Volumes, copy_up, settle};
 
 /// What happens to the root after `create`.
@@ -41,7 +45,7 @@ pub fn create(
 ) -> Result<Container> {
     let id = id::random();
     let containers = Containers::new(host);
-    let (config, host_config) = complete(&containers, &id, &request, image)?;
+    let (config, host_config) = complete(host, &containers, &id, &request, image)?;
     let name = claim(&containers, request.name.as_deref(), &id)?;
     let places = containers.places(&id);
     let record = Record {
@@ -51,6 +55,10 @@ pub fn create(
         image: image.id.to_string(),
         config,
         host_config,
+        networks: match is_bridged(&request.host_config.network_mode) {
+            true => request.networks,
+            false => Vec::new(),
+        },
         mounts: Vec::new(),
         platform: "linux".to_owned(),
     };
@@ -70,6 +78,7 @@ pub fn create(
 
 /// Fills in what depends on the image, the machine and other containers; checks the rest.
 fn complete(
+    host: &Host,
     containers: &Containers<'_>,
     id: &str,
     request: &Request,
@@ -113,28 +122,43 @@ fn complete(
             },
         };
     }
-    check_network(&host_config.network_mode)?;
-    Runtime::find(containers.host, &host_config.runtime)?;
+    check_networks(host, &host_config.network_mode, &request.networks)?;
+    Runtime::find(host, &host_config.runtime)?;
     Rotation::from_options(&host_config.log_config)?;
     spec::check(&host_config)?;
     Ok((config, host_config))
 }
 
-/// Refuses the networks that do not exist, instead of starting a container that is cut off.
-fn check_network(mode: &str) -> Result<()> {
-    let hint = "give --network host or --network none".to_owned();
-    match mode {
-        "host" | "none" => Ok(()),
-        mode if mode.starts_with("container:") => Ok(()),
-        "default" | "bridge" => Err(Error::Hinted {
-            message: "network bridge is not available".to_owned(),
-            hint,
-        }),
-        name => Err(Error::Hinted {
-            message: format!("network {name} not found"),
-            hint,
-        }),
+/// Refuses networks that do not exist, instead of making a container that cannot start.
+fn check_networks(host: &Host, mode: &str, wishes: &[Wish]) -> Result<()> {
+    if !is_bridged(mode) {
+        return Ok(());
     }
+    let store = Store::open(&host.data_root)?;
+    let networks = Networks { store: &store };
+    for wish in wishes {
+        let network = networks
+            .find(named(&wish.network))
+            .map_err(|error| Error::Hinted {
+                message: error.chain(),
+                hint: format!("rdocker network create {} makes it", wish.network),
+            })?;
+        if network.is_default() && (wish.ipv4.is_some() || wish.ipv6.is_some()) {
+            return Err(Error::Invalid(format!(
+                "invalid config for network {}: invalid endpoint settings: user specified IP \
+                 address is supported on user defined networks only",
+                network.name
+            )));
+        }
+        if network.is_default() && !wish.aliases.is_empty() {
+            return Err(Error::Invalid(format!(
+                "invalid config for network {}: invalid endpoint settings: network-scoped \
+                 aliases are only supported for user-defined networks",
+                network.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The machine's own name.
@@ -201,6 +225,7 @@ fn furnish(
     if then == Then::Stop {
         overlay::unmount_rootfs(dir)?;
     }
+    note_links(host, &mut container.record)?;
     record::write_state(dir, &container.state)?;
     container.save()?;
     events::container(host, &container.record, "create", &[])

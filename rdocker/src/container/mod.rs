@@ -12,6 +12,7 @@ pub mod exec;
 pub mod id;
 pub mod identity;
 pub mod merge;
+pub mod network;
 pub mod parse;
 pub mod process;
 pub mod record;
@@ -151,7 +152,6 @@ impl<'a> Containers<'a> {
             exit_code: 255,
             error: "the monitor of this container was killed: its exit code is unknown".to_owned(),
             finished_at: Some(Timestamp::now()),
-            endpoint: None,
             ..container.state.clone()
         };
         record::write_state(&container.places.dir, &container.state)?;
@@ -314,11 +314,7 @@ mod tests {
             id: id.to_owned(),
             name: name.to_owned(),
             created: Timestamp::now(),
-            image: String::new(),
-            config: api::Config::default(),
-            host_config: api::HostConfig::default(),
-            mounts: Vec::new(),
-            platform: "linux".to_owned(),
+            ..Record::default()
         };
         Container {
             places,

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{Config, HostConfig};
 use crate::error::Result;
-use crate::network::Endpoint;
+use crate::network::Wish;
 use crate::store::record;
 use crate::volume::MountPoint;
 
 /// What a container is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Record {
     /// 64 hexadecimal digits.
@@ -34,6 +34,9 @@ pub struct Record {
     /// Its mounts, settled.
     #[serde(default)]
     pub mounts: Vec<MountPoint>,
+    /// Its bridge networks, the one it started with first.
+    #[serde(default)]
+    pub networks: Vec<Wish>,
     /// `linux`.
     #[serde(default)]
     pub platform: String,
@@ -106,8 +109,6 @@ pub struct State {
     pub manually_stopped: bool,
     /// What its health checks say.
     pub health: Option<Health>,
-    /// Its place in its network.
-    pub endpoint: Option<Endpoint>,
 }
 
 /// What health checks say.

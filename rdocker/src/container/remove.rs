@@ -6,12 +6,15 @@ use std::path::Path;
 
 use rustix::mount::{UnmountFlags, unmount};
 
+use super::network::is_bridged;
 use super::record::{Places, Record, Status};
 use super::{Container, Containers};
 use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
 use crate::image::{Images, overlay};
+use crate::network::attach;
+use crate::network::registry::Networks;
 use crate::store::Store;
 use crate::store::gc::remove_tree;
 use crate::volume::{ANONYMOUS, Volumes};
@@ -28,7 +31,11 @@ pub enum Anonymous {
 /// Takes down what a container had while it ran: its root, its shared memory, its run directory.
 ///
 /// Every step is tried even if one fails, and can be repeated.
-pub fn take_down(_host: &Host, _record: &Record, places: &Places) {
+pub fn take_down(host: &Host, record: &Record, places: &Places) {
+    if is_bridged(&record.host_config.network_mode) {
+        // What is left is found again by `attach::sweep`.
+        let _ = attach::down(host, &record.id);
+    }
     let shm = places.run.join("shm");
     let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
     while unmount(&shm, flags).is_ok() {}
@@ -64,7 +71,9 @@ pub fn purge(host: &Host, container: &Container, anonymous: Anonymous) -> Result
         }
         _ => {}
     }
-    Images::new(&Store::open(&host.data_root)?).release(&record.id)?;
+    let store = Store::open(&host.data_root)?;
+    Images::new(&store).release(&record.id)?;
+    Networks { store: &store }.forget_links(&record.id)?;
     let removed = remove_tree(&trash);
     if anonymous == Anonymous::Remove {
         remove_anonymous(host, record)?;

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::api::{Config, HostConfig, LogConfig, MountRequest, Resources, RestartPolicy};
 use super::args::{ConfineArgs, LifeArgs, LimitArgs, NetArgs, RunArgs};
-use super::parse::{mount, port, value};
+use super::parse::{mount, networks, port, value};
 use crate::error::{Error, Result};
 use crate::image::config::{Empty, Healthcheck};
+use crate::network::Wish;
 
 /// Bytes of /dev/shm when nobody says otherwise.
 pub const SHM_SIZE: i64 = 64 << 20;
@@ -24,8 +25,8 @@ pub struct Request {
     pub config: Config,
     /// What the container gets from this machine.
     pub host_config: HostConfig,
-    /// Names in user-defined networks.
-    pub aliases: Vec<String>,
+    /// The bridge networks, the one it starts with first.
+    pub networks: Vec<Wish>,
     /// `os[/arch[/variant]]`.
     pub platform: Option<String>,
 }
@@ -60,7 +61,7 @@ impl Request {
             name,
             config: config(args, caller)?,
             host_config: host_config(args)?,
-            aliases: args.net.network_alias.clone(),
+            networks: networks::wishes(&args.net)?,
             platform: args.life.platform.clone(),
         })
     }
@@ -95,15 +96,6 @@ fn check_conflicts(args: &RunArgs) -> Result<()> {
         .is_some_and(|driver| driver != "local")
     {
         return invalid("the only volume driver here is 'local'");
-    }
-    if args.net.network.len() > 1 {
-        return invalid("a container starts on one network: give --network once");
-    }
-    if args.net.ip.is_some() || args.net.ip6.is_some() {
-        return invalid(
-            "invalid config for network bridge: user specified IP address is supported on user \
-             defined networks only",
-        );
     }
     match args.confine.isolation.as_deref() {
         None | Some("" | "default") => Ok(()),
@@ -343,11 +335,7 @@ fn with_network(host: HostConfig, net: &NetArgs) -> Result<HostConfig> {
         }
     }
     Ok(HostConfig {
-        network_mode: net
-            .network
-            .first()
-            .cloned()
-            .unwrap_or_else(|| "default".to_owned()),
+        network_mode: networks::mode(net)?,
         port_bindings,
         dns: net.dns.iter().map(ToString::to_string).collect(),
         dns_options: net.dns_option.clone(),

@@ -135,10 +135,9 @@ pub fn outcome(reply: Reply) -> Result<()> {
         Reply::Failed {
             message,
             runtime: true,
+            ..
         } => Err(Error::Runtime { message }),
-        Reply::Failed {
-            message,
-            runtime: false,
-        } => Err(Error::Conflict(message)),
+        Reply::Failed { message, hint, .. } if hint.is_empty() => Err(Error::Conflict(message)),
+        Reply::Failed { message, hint, .. } => Err(Error::Hinted { message, hint }),
     }
 }

@@ -16,11 +16,11 @@ use super::identity::Accounts;
 use super::record::{Places, Record, Status};
 use super::session::Session;
 use super::spec::{self, Facts, HostDevice};
-use super::{Container, Containers, cgroup};
+use super::{Container, Containers, cgroup, network};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::overlay;
-use crate::network::files::{Names, Resolver, hosts, resolv_conf};
+use crate::network::sandbox::Sandbox;
 use crate::seccomp;
 use crate::store::lock::FileLock;
 
@@ -102,7 +102,8 @@ fn gather(host: &Host, record: &Record, places: &Places) -> Result<Facts> {
             .into_iter()
             .filter(|path| Path::new(path).is_dir())
             .collect(),
-        join: joined(&containers, host_config)?,
+        env: network::link_environment(host, record)?,
+        join: joined(&containers, host_config, places)?,
         devices: devices(host_config)?,
         block_devices: block_devices(host_config)?,
         thermal: thermal(Path::new("/sys/devices/system/cpu")),
@@ -146,6 +147,7 @@ fn other(containers: &Containers<'_>, mode: &str) -> Result<Option<Container>> {
 fn joined(
     containers: &Containers<'_>,
     host: &HostConfig,
+    places: &Places,
 ) -> Result<BTreeMap<&'static str, PathBuf>> {
     let modes = [
         ("network", "net", &host.network_mode),
@@ -153,6 +155,10 @@ fn joined(
         ("ipc", "ipc", &host.ipc_mode),
     ];
     let mut paths = BTreeMap::new();
+    if network::is_bridged(&host.network_mode) {
+        // The monitor makes it before it calls the runtime.
+        paths.insert("network", Sandbox::path(&places.run));
+    }
     for (kind, file, mode) in modes {
         if let Some(container) = other(containers, mode)? {
             let path = format!("/proc/{}/ns/{file}", container.state.pid);
@@ -196,7 +202,7 @@ fn shared_memory(
     Ok(Some(dir))
 }
 
-/// Writes /etc/hosts, /etc/hostname and /etc/resolv.conf; gives target and source of each.
+/// Sees to /etc/hosts, /etc/hostname and /etc/resolv.conf; gives target and source of each.
 fn network_files(
     host: &Host,
     containers: &Containers<'_>,
@@ -212,7 +218,10 @@ fn network_files(
     let dir = match host_config.network_mode.strip_prefix("container:") {
         Some(id) => containers.load(id)?.places.dir,
         None => {
-            write_network_files(host, record, &places.dir)?;
+            // The monitor writes those that name addresses, when it has them.
+            if !network::is_bridged(&host_config.network_mode) {
+                network::write_files(host, record, &places.dir, &[])?;
+            }
             places.dir.clone()
         }
     };
@@ -220,42 +229,6 @@ fn network_files(
         .iter()
         .map(|(target, name)| (*target, dir.join(name)))
         .collect())
-}
-
-fn write_network_files(host: &Host, record: &Record, dir: &Path) -> Result<()> {
-    let (config, host_config) = (&record.config, &record.host_config);
-    let or = |given: &[String], default: &[String]| {
-        if given.is_empty() {
-            default.to_vec()
-        } else {
-            given.to_vec()
-        }
-    };
-    let settings = &host.settings;
-    let own_namespace = host_config.network_mode != "host";
-    let resolver = Resolver {
-        servers: &or(&host_config.dns, &settings.dns),
-        search: &or(&host_config.dns_search, &settings.dns_search),
-        options: &or(&host_config.dns_options, &settings.dns_opts),
-        own_namespace,
-    };
-    let names = Names {
-        hostname: &config.hostname,
-        domainname: &config.domainname,
-        extra: host_config.extra_hosts.as_deref().unwrap_or_default(),
-        ..Names::default()
-    };
-    let host_resolver = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let files = [
-        ("hosts", hosts(&names)),
-        ("hostname", format!("{}\n", config.hostname)),
-        ("resolv.conf", resolv_conf(&host_resolver, &resolver)),
-    ];
-    for (name, text) in files {
-        let path = dir.join(name);
-        fs::write(&path, text).map_err(|errno| Error::host("write", &path, errno))?;
-    }
-    Ok(())
 }
 
 fn devices(host: &HostConfig) -> Result<Vec<HostDevice>> {

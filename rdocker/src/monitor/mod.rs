@@ -33,6 +33,7 @@ use crate::container::{Containers, remove};
 use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
+use crate::network::attach::Attached;
 use crate::runtime::Runtime;
 use crate::store::lock::FileLock;
 
@@ -55,6 +56,7 @@ struct Monitor<'a> {
     log: Option<log::LogFile>,
     clients: Vec<Client>,
     run: Option<Run>,
+    network: Option<Attached>,
     health: Option<health::Checker>,
     delay: policy::Delay,
     restart_at: Option<Instant>,
@@ -72,6 +74,7 @@ enum Token {
     Output(usize),
     Stdin,
     Health,
+    Rules,
 }
 
 /// Runs the monitor of container `id` to its end. Its stdin is its first client.
@@ -96,6 +99,7 @@ pub fn main(host: &Host, id: &str) -> Result<()> {
         log: None,
         clients: Vec::new(),
         run: None,
+        network: None,
         health: None,
         delay: policy::Delay::default(),
         restart_at: None,
@@ -234,6 +238,14 @@ impl Monitor<'_> {
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
             tokens.push(Token::Health);
         }
+        if let Some(rules) = self
+            .network
+            .as_ref()
+            .and_then(|network| network.rules.as_ref())
+        {
+            fds.push(PollFd::new(rules.as_fd(), PollFlags::POLLIN));
+            tokens.push(Token::Rules);
+        }
         match poll(&mut fds, self.timeout()) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(Error::host("poll", &self.places.run, errno)),
@@ -290,6 +302,11 @@ impl Monitor<'_> {
             Token::Health => {
                 if let Some(health) = &mut self.health {
                     health.read();
+                }
+            }
+            Token::Rules => {
+                if let Some(network) = &self.network {
+                    network.on_rules(self.host);
                 }
             }
         }
@@ -363,6 +380,7 @@ impl Monitor<'_> {
 
     /// Takes everything down that the container had while it ran; removes it if it is `--rm`.
     fn leave(&mut self) -> Result<()> {
+        self.detach();
         remove::take_down(self.host, &self.record, &self.places);
         self.done = Some(Instant::now() + FAREWELL);
         for client in &mut self.clients {

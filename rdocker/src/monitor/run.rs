@@ -15,8 +15,9 @@ use super::wire::{Kind, Reply};
 use super::{Monitor, health, policy};
 use crate::container::cgroup::OomCounter;
 use crate::container::record::Status;
-use crate::container::{process, start};
+use crate::container::{network, process, start};
 use crate::error::{Error, Result, program_exit_code};
+use crate::network::attach;
 
 /// How long output may still come after the first process has ended, when something outside the
 /// container keeps the pipe open.
@@ -36,7 +37,7 @@ impl Monitor<'_> {
     pub(super) fn begin(&mut self) -> Result<()> {
         self.state.error.clear();
         self.state.oom_killed = false;
-        let run = match self.call_runtime() {
+        let run = match self.attach().and_then(|()| self.call_runtime()) {
             Ok(run) => run,
             Err(error) => {
                 self.state.status = if self.state.started_at.is_some() {
@@ -60,7 +61,28 @@ impl Monitor<'_> {
         self.state.health = self.health.as_ref().map(health::Checker::initial);
         self.run = Some(run);
         self.save()?;
+        if let Some(attached) = &self.network {
+            // A file that cannot be written is another container's trouble, not this one's.
+            let _ = network::tell_parents(self.host, &self.record, &attached.endpoints);
+        }
         self.event("start", &[])
+    }
+
+    /// Takes the container's places in its networks; a restart by policy finds them taken.
+    fn attach(&mut self) -> Result<()> {
+        if self.network.is_none() && network::is_bridged(&self.record.host_config.network_mode) {
+            self.network = Some(network::up(self.host, &self.record, &self.places)?);
+        }
+        Ok(())
+    }
+
+    /// Gives the container's places back.
+    pub(super) fn detach(&mut self) {
+        if let Some(attached) = self.network.take() {
+            attached.close();
+            // What is left is found again by `attach::sweep`.
+            let _ = attach::down(self.host, &self.record.id);
+        }
     }
 
     fn call_runtime(&self) -> Result<Run> {
@@ -239,6 +261,10 @@ impl Monitor<'_> {
         self.event("die", &more)?;
         if self.state.manually_stopped {
             self.event("stop", &[])?;
+        }
+        if !again {
+            // Whoever hears of the end may count on the ports and addresses being free.
+            self.detach();
         }
         for client in &mut self.clients {
             let waits = matches!(client.awaits, Some(Awaits::Exit | Awaits::Stop));

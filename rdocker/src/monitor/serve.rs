@@ -3,6 +3,7 @@
 use super::client::{Attached, Awaits};
 use super::wire::{self, Kind, Reply, Request};
 use super::{Monitor, policy};
+use crate::container::network;
 use crate::container::record::{Status, read_record};
 use crate::error::{Error, Result};
 
@@ -140,11 +141,19 @@ impl Monitor<'_> {
         self.event("unpause", &[])
     }
 
-    /// `update` and `rename` have changed `config.json`.
+    /// `update`, `rename` or `network connect` have changed `config.json`.
     fn on_reload(&mut self) -> Result<()> {
-        if let Some(record) = read_record(&self.places.dir)? {
-            self.record = record;
+        let Some(record) = read_record(&self.places.dir)? else {
+            return Ok(());
+        };
+        if let Some(attached) = &mut self.network
+            && record.networks != self.record.networks
+        {
+            network::with_plan(self.host, &record, |plan| attached.reload(self.host, plan))?;
+            let (dir, places) = (&self.places.dir, &attached.endpoints);
+            network::write_files(self.host, &record, dir, places)?;
         }
+        self.record = record;
         Ok(())
     }
 }
@@ -155,10 +164,17 @@ fn told(result: Result<()>) -> Reply {
         Ok(()) => Reply::Done,
         Err(Error::Runtime { message }) => Reply::Failed {
             message,
+            hint: String::new(),
             runtime: true,
+        },
+        Err(Error::Hinted { message, hint }) => Reply::Failed {
+            message,
+            hint,
+            runtime: false,
         },
         Err(error) => Reply::Failed {
             message: error.chain(),
+            hint: String::new(),
             runtime: false,
         },
     }

@@ -93,6 +93,8 @@ pub enum Reply {
     Failed {
         /// Why.
         message: String,
+        /// What to do about it, if anything is known.
+        hint: String,
         /// The OCI runtime said so, and its words may mean 126 or 127.
         runtime: bool,
     },

@@ -3,7 +3,7 @@
 //! The store knows no containers and no images. Under its root:
 //!
 //! ```text
-//! meta.db            SQLite: tags, layers, blobs, leases (schema.sql)
+//! meta.db            SQLite: tags, layers, blobs, leases (schema.sql), networks (networks.sql)
 //! blobs/sha256/HEX   manifests, configurations, layers as they came
 //! layers/HEX/diff    one unpacked layer, named by chain id, in overlay's form
 //! ingest/            downloads under way, kept so that they can resume
@@ -31,8 +31,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-const SCHEMA: &str = include_str!("schema.sql");
-const SCHEMA_VERSION: i64 = 1;
+/// What made each version of the schema out of the one before.
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("networks.sql")];
+const SCHEMA_VERSION: i64 = STEPS.len().cast_signed() as i64;
 /// How long a write waits for another process's write.
 const BUSY: Duration = Duration::from_secs(60);
 
@@ -242,10 +243,11 @@ fn open_db(path: &Path) -> Result<Connection> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have made the tables while this one waited for the lock.
-    if version(&transaction)? == 0 {
-        transaction.execute_batch(SCHEMA)?;
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    let found = usize::try_from(version(&transaction)?).unwrap_or(STEPS.len());
+    for step in STEPS.iter().skip(found) {
+        transaction.execute_batch(step)?;
     }
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()?;
     Ok(db)
 }

@@ -66,7 +66,11 @@ pub struct MountPoint {
 impl MountPoint {
     /// What is bound: the source, or a path below it.
     pub fn bind_source(&self) -> PathBuf {
-        Path::new(&self.source).join(self.subpath.trim_start_matches('/'))
+        match self.subpath.trim_start_matches('/') {
+            // Joining nothing would add a slash, which no file can have.
+            "" => PathBuf::from(&self.source),
+            below => Path::new(&self.source).join(below),
+        }
     }
 }
 

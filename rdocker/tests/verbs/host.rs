@@ -13,6 +13,7 @@ const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &[&str] = &[
     "sh", "ls", "cat", "echo", "true", "false", "sleep", "id", "env", "touch", "rm", "mkdir",
     "hostname", "head", "seq", "stty", "kill", "test", "pwd", "grep", "yes", "wc", "stat", "trap",
+    "httpd", "ip", "nc", "nslookup", "ping", "printf", "tail",
 ];
 
 /// Removes its containers and directories when it is dropped.
@@ -47,8 +48,13 @@ impl Done {
 }
 
 impl TestHost {
-    /// A host with the image `busybox`.
+    /// A host with the image `busybox`, in a network namespace of its own.
+    ///
+    /// The calling thread goes there, and so does every command that it runs.
     pub fn new() -> Self {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let mut netlink = rdocker::network::netlink::Socket::route().unwrap();
+        netlink.set_up(1).unwrap();
         let host = Self {
             dir: tempfile::Builder::new()
                 .prefix("rdocker-test")

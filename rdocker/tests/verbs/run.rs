@@ -57,7 +57,7 @@ fn engine_errors_are_125() {
         &["run", "--no-such-flag", "busybox"],
         &["run", "-m", "1m", "busybox"],
         &["run", "--pull", "never", "absent"],
-        &["run", "busybox", "true"],
+        &["run", "--network", "nosuch", "busybox", "true"],
         &[
             "run",
             "--network",
@@ -200,15 +200,11 @@ fn a_name_in_use_is_a_conflict() {
 #[test]
 fn a_network_that_is_not_there_is_refused_with_the_way_out() {
     let host = TestHost::new();
-    for network in ["bridge", "mine"] {
-        let why = host
-            .run(&["run", "--network", network, "busybox", "true"])
-            .fails(125);
-        assert!(
-            why.contains("hint: give --network host or --network none"),
-            "{network}: {why}"
-        );
-    }
+    let why = host
+        .run(&["run", "--network", "mine", "busybox", "true"])
+        .fails(125);
+    assert!(why.contains("network mine not found"), "{why}");
+    assert!(why.contains("hint: rdocker network create mine"), "{why}");
     assert_eq!(host.run(&["ps", "-aq"]).ok(), "");
     let names = host.run(&[
         "run",

@@ -40,6 +40,8 @@ pub struct Facts {
     pub shm: Option<PathBuf>,
     /// Those of /dev/mqueue and /dev/shm that this machine has, for `--ipc host`.
     pub host_ipc: Vec<&'static str>,
+    /// Variables of the container's links, below its own.
+    pub env: Vec<String>,
     /// Namespaces to join: runtime-spec type to path.
     pub join: BTreeMap<&'static str, PathBuf>,
     /// Host devices of `--device` and of privileged containers.
@@ -142,7 +144,7 @@ fn process(
         "terminal": config.tty,
         "user": {"uid": id.uid, "gid": id.gid, "additionalGids": groups(id)},
         "args": args,
-        "env": merge::environment(config),
+        "env": merge::overlay(facts.env.clone(), &merge::environment(config)),
         "cwd": cwd,
         "capabilities": capability_sets(host, id.uid)?,
         "noNewPrivileges": security.no_new_privileges,

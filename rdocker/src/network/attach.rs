@@ -1,0 +1,585 @@
+//! A container gets its places in networks, keeps them while it runs, and gives them back.
+//!
+//! All of it happens in the container's monitor. Addresses, ports and rules change under one lock
+//! of the data root; links belong to the container's namespace and go with it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::dns::names::{self, Names};
+use super::dns::{NameServer, Zone};
+use super::netlink::Socket;
+use super::netlink::link::{Link, Port, Veth};
+use super::ports::{self, Want};
+use super::proxy::Proxy;
+use super::registry::{self, Networks};
+use super::sandbox::Sandbox;
+use super::{
+    Address, Endpoint, Network, Pool, Protocol, Wish, bridge, firewall, ipam, mac_of, parse_mac,
+    show_mac,
+};
+use crate::container::id;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::store::{self, Store};
+
+/// What a container wants of its networks.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its networks, the one it started with first.
+    pub wishes: &'a [Wish],
+    /// What it publishes.
+    pub ports: &'a [Want],
+    /// Name servers that it asked for.
+    pub servers: &'a [IpAddr],
+    /// The monitor that keeps its places.
+    pub keeper: (i32, u64),
+}
+
+/// A container's places while it runs.
+#[derive(Debug)]
+pub struct Attached {
+    sandbox: Sandbox,
+    /// Where it is, the first network first.
+    pub endpoints: Vec<Endpoint>,
+    proxy: Option<Proxy>,
+    names: Option<NameServer>,
+    /// Hears of changed rules; `None` if the kernel tells nobody.
+    pub rules: Option<Socket>,
+}
+
+/// A place that is reserved and not connected yet.
+struct Place {
+    endpoint: Endpoint,
+    network: Network,
+    bridge: Link,
+}
+
+/// Takes the container's places.
+///
+/// # Errors
+/// A network or an address is not to be had, a port is taken, the kernel refuses; nothing is kept
+/// then.
+pub fn up(host: &Host, plan: &Plan<'_>) -> Result<Attached> {
+    let mut attached = Attached {
+        sandbox: Sandbox::new()?,
+        endpoints: Vec::new(),
+        proxy: None,
+        names: None,
+        rules: firewall::listen().ok(),
+    };
+    let store = Store::open(&host.data_root)?;
+    let networks = Networks { store: &store };
+    let joined = attached.join(host, &networks, plan, plan.wishes, plan.ports);
+    if let Err(error) = joined {
+        // The first error is the one to tell.
+        let _ = give_back(host, &networks, plan.id);
+        return Err(error);
+    }
+    Ok(attached)
+}
+
+impl Attached {
+    /// Lets go of the namespace, and the kernel take its links down in its own time.
+    ///
+    /// An address that was asked for may be asked for again at once, so its link goes now.
+    pub fn close(mut self) {
+        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.fixed) {
+            // It goes with the namespace at the latest.
+            let _ = self.sandbox.remove_link(&endpoint.interface);
+        }
+    }
+
+    /// Where the runtime finds the namespace.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    fn join(
+        &mut self,
+        host: &Host,
+        networks: &Networks<'_>,
+        plan: &Plan<'_>,
+        wishes: &[Wish],
+        wanted: &[Want],
+    ) -> Result<()> {
+        let mut socket =
+            Socket::route().map_err(|error| bridge::failed("open", "netlink", error))?;
+        let mut places = Vec::new();
+        {
+            let _lock = registry::lock(host)?;
+            let all = sweep(networks)?;
+            for wish in wishes {
+                let network = networks.find(registry::named(&wish.network))?;
+                require_new(
+                    &network,
+                    plan,
+                    self.endpoints.iter().chain(endpoints(&places)),
+                )?;
+                let index = self.endpoints.len() + places.len();
+                let place = reserve(host, networks, &mut socket, (network, wish), &all, plan);
+                let mut place = place?;
+                place.endpoint.interface = self.free_interface(index);
+                places.push(place);
+            }
+            self.publish(&mut places, plan, wanted, &all)?;
+            write_places(networks, &places)?;
+            firewall::sync(host, networks)?;
+            for place in &places {
+                publish_names(host, networks, &place.network)?;
+            }
+        }
+        for place in places {
+            self.plug(&mut socket, &place)?;
+            self.endpoints.push(place.endpoint);
+        }
+        self.serve_names(host, networks, plan)
+    }
+
+    fn free_interface(&self, index: usize) -> String {
+        let taken = |name: &String| self.endpoints.iter().any(|other| other.interface == *name);
+        let mut names = (index..).map(|n| format!("eth{n}"));
+        names.find(|name| !taken(name)).expect("numbers do not end")
+    }
+
+    /// Binds what is published; it belongs to the first network that leads out.
+    fn publish(
+        &mut self,
+        places: &mut [Place],
+        plan: &Plan<'_>,
+        wanted: &[Want],
+        all: &[Endpoint],
+    ) -> Result<()> {
+        let Some(place) = places.iter_mut().find(|place| !place.network.internal) else {
+            return Ok(());
+        };
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let owner = |protocol: Protocol, port: u16| {
+            let mut others = all.iter().filter(|other| other.container != plan.id);
+            let has = |other: &&Endpoint| {
+                let mut ports = other.ports.iter();
+                ports.any(|one| one.protocol == protocol && one.host_port == port)
+            };
+            let name = |other: &Endpoint| other.names.first().cloned().unwrap_or_default();
+            others.find(has).map(name)
+        };
+        let bound = ports::bind(plan.name, wanted, owner)?;
+        let endpoint = &mut place.endpoint;
+        endpoint.ports = bound.iter().map(|bound| bound.published.clone()).collect();
+        let of = |address: &Option<Address>| address.as_ref().map(|address| address.net.addr());
+        let proxy = Proxy::start(bound, of(&endpoint.ipv4), of(&endpoint.ipv6));
+        self.proxy =
+            Some(proxy.map_err(|error| bridge::failed("serve the ports of", plan.name, error))?);
+        Ok(())
+    }
+
+    /// Makes the pair of links and gives the container's end its addresses.
+    fn plug(&mut self, socket: &mut Socket, place: &Place) -> Result<()> {
+        let endpoint = &place.endpoint;
+        let fail = |error| {
+            bridge::failed(
+                "connect a container to the bridge",
+                &place.network.bridge,
+                error,
+            )
+        };
+        let mac =
+            parse_mac(&endpoint.mac).ok_or_else(|| fail(io::ErrorKind::InvalidInput.into()))?;
+        let veth = Veth {
+            name: &endpoint.veth,
+            bridge: place.bridge.index,
+            peer: &endpoint.interface,
+            mac,
+            netns: self.sandbox.fd(),
+            mtu: place.network.mtu(),
+        };
+        socket.add_veth(&veth).map_err(fail)?;
+        let port = Port {
+            // What a container sends to its own published port then turns around in the bridge.
+            hairpin: !endpoint.ports.is_empty() && bridge::is_filtered(),
+            isolated: !place.network.option("enable_icc", true),
+        };
+        if port != Port::default()
+            && let Some(link) = socket.link(&endpoint.veth).map_err(fail)?
+        {
+            socket.set_port(link.index, port).map_err(fail)?;
+        }
+        let leads_out =
+            |other: &Endpoint| other.addresses().any(|address| address.gateway.is_some());
+        let way_out = !self.endpoints.iter().any(leads_out);
+        self.sandbox.configure(endpoint, way_out)
+    }
+
+    /// Begins or renews the name server, which only containers on user-defined networks have.
+    fn serve_names(&mut self, host: &Host, networks: &Networks<'_>, plan: &Plan<'_>) -> Result<()> {
+        let all = networks.list()?;
+        let find = |endpoint: &Endpoint| all.iter().find(|network| network.id == endpoint.network);
+        let own = || {
+            self.endpoints
+                .iter()
+                .filter_map(find)
+                .filter(|n| !n.is_default())
+        };
+        if own().next().is_none() && self.names.is_none() {
+            return Ok(());
+        }
+        let link = |text: &String| {
+            let (name, alias) = text.split_once(':').unwrap_or((text, text));
+            (alias.to_lowercase(), name.to_lowercase())
+        };
+        let zone = Zone {
+            networks: own()
+                .map(|network| Names::new(names_file(host, network), &network.name))
+                .collect(),
+            links: plan
+                .wishes
+                .iter()
+                .flat_map(|wish| &wish.links)
+                .map(link)
+                .collect(),
+            servers: plan.servers.to_vec(),
+            forwards: self
+                .endpoints
+                .iter()
+                .filter_map(find)
+                .any(|network| !network.internal),
+        };
+        if let Some(server) = &self.names {
+            let mut old = server
+                .zone
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            *old = zone;
+            return Ok(());
+        }
+        let (udp, tcp) = self.sandbox.name_sockets()?;
+        let server = NameServer::start(udp, tcp, zone);
+        self.names =
+            Some(server.map_err(|error| bridge::failed("serve the names of", plan.name, error))?);
+        Ok(())
+    }
+
+    /// Brings the running container to what its record now says.
+    ///
+    /// # Errors
+    /// As [`up`]; the container keeps the places it had.
+    pub fn reload(&mut self, host: &Host, plan: &Plan<'_>) -> Result<()> {
+        let store = Store::open(&host.data_root)?;
+        let networks = Networks { store: &store };
+        let wanted: Vec<(Network, &Wish)> = plan
+            .wishes
+            .iter()
+            .map(|wish| Ok((networks.find(registry::named(&wish.network))?, wish)))
+            .collect::<Result<_>>()?;
+        let gone: Vec<Endpoint> = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| {
+                !wanted
+                    .iter()
+                    .any(|(network, _)| network.id == endpoint.network)
+            })
+            .cloned()
+            .collect();
+        for endpoint in &gone {
+            self.leave(host, &networks, endpoint)?;
+        }
+        let new: Vec<Wish> = wanted
+            .iter()
+            .filter(|(network, _)| !self.endpoints.iter().any(|own| own.network == network.id))
+            .map(|(_, wish)| (*wish).clone())
+            .collect();
+        let ports = if self.proxy.is_none() {
+            plan.ports
+        } else {
+            &[]
+        };
+        self.join(host, &networks, plan, &new, ports)
+    }
+
+    fn leave(&mut self, host: &Host, networks: &Networks<'_>, endpoint: &Endpoint) -> Result<()> {
+        let _lock = registry::lock(host)?;
+        self.sandbox.remove_link(&endpoint.interface)?;
+        networks.store.write(|change| -> store::Result<()> {
+            change.execute(
+                "DELETE FROM endpoints WHERE container = ? AND network = ?",
+                [&endpoint.container, &endpoint.network],
+            )?;
+            Ok(())
+        })?;
+        if !endpoint.ports.is_empty() {
+            self.proxy = None;
+            firewall::sync(host, networks)?;
+        }
+        self.endpoints.retain(|own| own.network != endpoint.network);
+        publish_names(host, networks, &networks.find(&endpoint.network)?)
+    }
+
+    /// Somebody changed packet filter rules: puts ours back if they are gone.
+    pub fn on_rules(&self, host: &Host) {
+        let heard = self.rules.as_ref().is_some_and(Socket::drain);
+        if heard && firewall::is_missing(host) {
+            // The next command tries again.
+            let _ = restore(host);
+        }
+    }
+}
+
+/// Puts the rules in place that the state asks for.
+///
+/// # Errors
+/// There is no nft, or it refuses the rules.
+pub fn restore(host: &Host) -> Result<()> {
+    let store = Store::open(&host.data_root)?;
+    let _lock = registry::lock(host)?;
+    firewall::sync(host, &Networks { store: &store })
+}
+
+fn endpoints(places: &[Place]) -> impl Iterator<Item = &Endpoint> {
+    places.iter().map(|place| &place.endpoint)
+}
+
+fn require_new<'a>(
+    network: &Network,
+    plan: &Plan<'_>,
+    mut own: impl Iterator<Item = &'a Endpoint>,
+) -> Result<()> {
+    if own.any(|endpoint| endpoint.network == network.id) {
+        return Err(Error::Conflict(format!(
+            "endpoint with name {} already exists in network {}",
+            plan.name, network.name
+        )));
+    }
+    if !network.is_bridge() {
+        return Err(Error::Conflict(format!(
+            "container cannot be connected to network {}",
+            network.name
+        )));
+    }
+    Ok(())
+}
+
+/// Chooses the addresses of a new place.
+fn reserve(
+    host: &Host,
+    networks: &Networks<'_>,
+    socket: &mut Socket,
+    (network, wish): (Network, &Wish),
+    all: &[Endpoint],
+    plan: &Plan<'_>,
+) -> Result<Place> {
+    let mut network = bridge::settle_default(host, networks, network)?;
+    let bridge = bridge::ensure(host, networks, socket, &mut network)?;
+    let others = all.iter().filter(|other| other.network == network.id);
+    let taken: BTreeSet<IpAddr> = others
+        .flat_map(Endpoint::addresses)
+        .map(|address| address.net.addr())
+        .collect();
+    let choose = |ipv6: bool, wanted: Option<IpAddr>| -> Result<Option<Address>> {
+        let Some(pool) = network.pool(ipv6) else {
+            return match wanted {
+                Some(address) => Err(outside(&network, address)),
+                None => Ok(None),
+            };
+        };
+        let address = match wanted {
+            Some(address) => fixed(&network, pool, &taken, address)?,
+            None => {
+                let last = networks
+                    .store
+                    .read(|view| registry::last_address(view, &network.id, ipv6))?;
+                ipam::next_address(pool, &taken, last).ok_or_else(|| exhausted(&network))?
+            }
+        };
+        let net = IpNet::new(address, pool.subnet.prefix_len());
+        let gateway = (!network.internal).then_some(pool.gateway);
+        Ok(net.ok().map(|net| Address { net, gateway }))
+    };
+    let ipv4 = choose(false, wish.ipv4.map(IpAddr::V4))?;
+    let ipv6 = choose(true, wish.ipv6.map(IpAddr::V6))?;
+    let endpoint_id = id::random();
+    let mac = match (
+        wish.mac.as_str(),
+        ipv4.as_ref().map(|address| address.net.addr()),
+    ) {
+        ("", Some(IpAddr::V4(address))) => show_mac(mac_of(address)),
+        ("", _) => {
+            let digits = endpoint_id.get(..8).unwrap_or_default();
+            let number = u32::from_str_radix(digits, 16).unwrap_or(2);
+            show_mac(mac_of(Ipv4Addr::from(number)))
+        }
+        (mac, _) => mac.to_owned(),
+    };
+    let endpoint = Endpoint {
+        veth: format!("veth{}", endpoint_id.get(..7).unwrap_or_default()),
+        id: endpoint_id,
+        network: network.id.clone(),
+        name: network.name.clone(),
+        container: plan.id.to_owned(),
+        ipv4,
+        ipv6,
+        mac,
+        interface: String::new(),
+        names: known_as(plan, wish),
+        ports: Vec::new(),
+        fixed: wish.ipv4.is_some() || wish.ipv6.is_some(),
+        keeper: plan.keeper,
+    };
+    Ok(Place {
+        endpoint,
+        network,
+        bridge,
+    })
+}
+
+/// The names of a container on a network, its own first.
+fn known_as(plan: &Plan<'_>, wish: &Wish) -> Vec<String> {
+    let short = plan.id.get(..12).unwrap_or(plan.id);
+    let mut names = vec![plan.name.to_owned()];
+    for name in wish.aliases.iter().map(String::as_str).chain([short]) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+fn outside(network: &Network, address: IpAddr) -> Error {
+    Error::Conflict(format!(
+        "invalid config for network {}: invalid endpoint settings: no configured subnet or \
+         ip-range contain the IP address {address}",
+        network.name
+    ))
+}
+
+fn exhausted(network: &Network) -> Error {
+    Error::Conflict(format!(
+        "no available addresses in network {}: remove containers from it or make one with a larger \
+         --subnet",
+        network.name
+    ))
+}
+
+fn fixed(
+    network: &Network,
+    pool: &Pool,
+    taken: &BTreeSet<IpAddr>,
+    address: IpAddr,
+) -> Result<IpAddr> {
+    if !pool.subnet.contains(&address) {
+        return Err(outside(network, address));
+    }
+    if taken.contains(&address) || !ipam::is_usable(pool, address) {
+        return Err(Error::Conflict(format!(
+            "failed to set up container networking: Address already in use: {address} in network {}",
+            network.name
+        )));
+    }
+    Ok(address)
+}
+
+fn write_places(networks: &Networks<'_>, places: &[Place]) -> Result<()> {
+    let write = |change: &rusqlite::Transaction<'_>| -> store::Result<()> {
+        for Place {
+            endpoint, network, ..
+        } in places
+        {
+            registry::put_endpoint(change, endpoint)?;
+            for address in endpoint.addresses() {
+                registry::remember_address(change, &network.id, address.net.addr())?;
+            }
+        }
+        Ok(())
+    };
+    Ok(networks.store.write(write)?)
+}
+
+fn names_file(host: &Host, network: &Network) -> PathBuf {
+    host.exec_root.join("networks").join(&network.id)
+}
+
+/// Writes who is on a network for the name servers on it; the default network has none.
+fn publish_names(host: &Host, networks: &Networks<'_>, network: &Network) -> Result<()> {
+    if network.is_default() {
+        return Ok(());
+    }
+    let list = networks
+        .store
+        .read(|view| registry::endpoints_on(view, &network.id))?;
+    names::write(&names_file(host, network), &list)
+}
+
+/// Forgets the places whose monitor died without giving them back; gives those that are left.
+///
+/// The caller holds the network lock.
+///
+/// # Errors
+/// The database failed.
+pub fn sweep(networks: &Networks<'_>) -> Result<Vec<Endpoint>> {
+    let (kept, lost): (Vec<_>, Vec<_>) = networks
+        .endpoints()?
+        .into_iter()
+        .partition(Endpoint::is_kept);
+    if !lost.is_empty() {
+        networks.store.write(|change| -> store::Result<()> {
+            for endpoint in &lost {
+                registry::remove_endpoints(change, &endpoint.container)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(kept)
+}
+
+/// Forgets places that nobody keeps, and their rules.
+///
+/// # Errors
+/// The database failed; there is no nft.
+pub fn clean(host: &Host, networks: &Networks<'_>) -> Result<()> {
+    let _lock = registry::lock(host)?;
+    let before = networks.endpoints()?.len();
+    if sweep(networks)?.len() < before {
+        firewall::sync(host, networks)?;
+    }
+    Ok(())
+}
+
+/// Gives the container's places back; a container that has none is no error.
+///
+/// # Errors
+/// The database failed; there is no nft.
+pub fn down(host: &Host, id: &str) -> Result<()> {
+    let store = Store::open(&host.data_root)?;
+    give_back(host, &Networks { store: &store }, id)
+}
+
+fn give_back(host: &Host, networks: &Networks<'_>, id: &str) -> Result<()> {
+    let places = networks.of_container(id)?;
+    if places.is_empty() {
+        return Ok(());
+    }
+    let _lock = registry::lock(host)?;
+    let forget = |change: &rusqlite::Transaction<'_>| -> store::Result<()> {
+        registry::remove_endpoints(change, id)
+    };
+    networks.store.write(forget)?;
+    if places.iter().any(|place| !place.ports.is_empty()) {
+        firewall::sync(host, networks)?;
+    }
+    let all = networks.list()?;
+    let on = |network: &&Network| places.iter().any(|place| place.network == network.id);
+    for network in all.iter().filter(on) {
+        publish_names(host, networks, network)?;
+    }
+    Ok(())
+}
