@@ -214,7 +214,7 @@ fn a_missing_name_is_told_in_dockers_words() {
     let refused = pull(&host, &format!("127.0.0.1:{port}/x"), &open).unwrap_err();
     assert_eq!(
         refused,
-        format!("GET \"https://127.0.0.1:{port}/v2/\": connect: connection refused")
+        format!("Get \"https://127.0.0.1:{port}/v2/\": connect: connection refused")
     );
 }
 

@@ -101,13 +101,7 @@ pub fn explain(error: &clap::Error, ui: &mut Ui) -> ExitCode {
         ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
             let usage = context_usage(error);
             let line = format!("'{}' requires {}", usage_words(error).trim(), needs(&usage));
-            // `run` alone answers every mistake with 125.
-            let code = if usage_words(error).ends_with(" run ") {
-                EXIT_ENGINE
-            } else {
-                1
-            };
-            (line, code)
+            (line, 1)
         }
         _ => {
             let text = error.render().to_string();
