@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// What made each version of the schema out of the one before.
@@ -136,24 +137,6 @@ impl Store {
         })
     }
 
-    /// Where the store is when nobody says otherwise: `/var/lib/rdocker` for root, and
-    /// `$XDG_DATA_HOME/rdocker` (else `~/.local/share/rdocker`) for anyone else.
-    ///
-    /// `None` if neither variable tells a plain user's home.
-    pub fn default_root() -> Option<PathBuf> {
-        if rustix::process::geteuid().is_root() {
-            return Some(PathBuf::from("/var/lib/rdocker"));
-        }
-        let absolute = |name| {
-            std::env::var_os(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
-        };
-        absolute("XDG_DATA_HOME")
-            .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
-            .map(|data| data.join("rdocker"))
-    }
-
     /// The data root.
     pub fn root(&self) -> &Path {
         &self.root
@@ -225,11 +208,19 @@ fn check_safe(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Pages of 4 KiB in the write-ahead log before it is written back.
+const LOG_PAGES: u32 = 128;
+
 fn open_db(path: &Path) -> Result<Connection> {
     let mut db = Connection::open(path)?;
     db.busy_timeout(BUSY)?;
     let version = |db: &Connection| db.pragma_query_value(None, "user_version", |r| r.get(0));
     db.pragma_update(None, "synchronous", "NORMAL")?;
+    // A command that closes the last connection would write the log back and wait for the disk,
+    // several times in each `run`. The log is written back when it has grown instead; until then
+    // whoever opens it first reads it through, so it is kept small.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    db.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     let found: i64 = version(&db)?;
     if found == SCHEMA_VERSION {
         return Ok(db);
