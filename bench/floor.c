@@ -4,6 +4,9 @@
  *
  * usage: floor run [-d] [-s FILTER] [-b COUNT] ROOTFS    run /bin/true in the default bundle
  *        floor exec PID CGROUP                          run /bin/true inside a running container
+ *        floor hold                                     keep a cgroup with a device filter
+ *
+ * "hold" says "." when the filter is attached, and ends when its standard input does.
  *
  *   -d         load and attach a cgroup device filter (the default bundle denies all devices)
  *   -s FILTER  install a file of struct sock_filter as the seccomp filter
@@ -202,6 +205,21 @@ static int run(const char *root, int devices)
 	return status;
 }
 
+static int hold(void)
+{
+	char path[64], byte;
+	snprintf(path, sizeof path, "/sys/fs/cgroup/keelbench-hold%d", getpid());
+	CHECK(mkdir(path, 0755));
+	int cgroup = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK(cgroup);
+	attach_device_filter(cgroup);
+	CHECK(write(1, ".", 1));
+	while (read(0, &byte, 1) > 0)
+		;
+	CHECK(rmdir(path));
+	return 0;
+}
+
 static int exec_in(pid_t target, const char *path)
 {
 	int pidfd = syscall(SYS_pidfd_open, target, 0);
@@ -242,6 +260,8 @@ int main(int argc, char **argv)
 
 	if (argc == 4 && !strcmp(argv[1], "exec"))
 		return exec_in(atoi(argv[2]), argv[3]);
+	if (argc == 2 && !strcmp(argv[1], "hold"))
+		return hold();
 	if (argc < 3 || strcmp(argv[1], "run"))
 		goto usage;
 	argc--;
@@ -264,6 +284,7 @@ int main(int argc, char **argv)
 	if (optind + 1 == argc)
 		return run(argv[optind], devices);
 usage:
-	dprintf(2, "usage: floor run [-d] [-s FILTER] [-b COUNT] ROOTFS | floor exec PID CGROUP\n");
+	dprintf(2, "usage: floor run [-d] [-s FILTER] [-b COUNT] ROOTFS | floor exec PID CGROUP | "
+		   "floor hold\n");
 	return 2;
 }

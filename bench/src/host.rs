@@ -2,10 +2,11 @@
 //! compiled helpers, and the job of reaping what a detached start leaves behind.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -17,6 +18,8 @@ pub const PREFIX: &str = "keelbench";
 /// Where the measurement happens.
 pub struct Host {
     work: TempDir,
+    /// See [`Host::hold_device_filter`]; it ends with its standard input.
+    holder: Option<Child>,
 }
 
 impl Host {
@@ -47,9 +50,15 @@ impl Host {
         // What a detached `create` leaves behind becomes our child, so that its end can be awaited.
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|e| format!("cannot become a child subreaper: {e}"))?;
-        let host = Self::plain()?;
+        let mut host = Self::plain()?;
+        // Where a runtime keeps its state: /run is a tmpfs on nearly every host.
+        let run = host.path("run");
+        fs::create_dir(&run).map_err(|e| format!("cannot make {}: {e}", run.display()))?;
+        mount(Some("run"), &run, Some("tmpfs"), MsFlags::empty(), none)
+            .map_err(|e| format!("cannot mount a tmpfs at {}: {e}", run.display()))?;
         host.compile("floor", include_str!("../floor.c"))?;
         host.compile("rusage", include_str!("../rusage.c"))?;
+        host.hold_device_filter()?;
         Ok(host)
     }
 
@@ -62,12 +71,33 @@ impl Host {
             .prefix(PREFIX)
             .tempdir_in("/tmp")
             .map_err(|e| format!("cannot make a work directory in /tmp: {e}"))?;
-        Ok(Self { work })
+        Ok(Self { work, holder: None })
     }
 
     /// The file or directory `name` of the work directory; it need not exist.
     pub fn path(&self, name: &str) -> PathBuf {
         self.work.path().join(name)
+    }
+
+    /// Keeps a cgroup with a device filter while the measurement runs.
+    ///
+    /// The first such filter of a machine switches the kernel's hook on, which stops every CPU, and
+    /// the last one off: a cost of the machine, borne by whoever happens to be first. A host with
+    /// systemd or with one container has paid it.
+    fn hold_device_filter(&mut self) -> Result<(), String> {
+        let mut holder = Command::new(self.path("floor"))
+            .arg("hold")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("cannot run floor: {e}"))?;
+        let mut ready = [0];
+        let stdout = holder.stdout.as_mut().ok_or("floor has no output")?;
+        stdout
+            .read_exact(&mut ready)
+            .map_err(|e| format!("floor cannot attach a device filter: {e}"))?;
+        self.holder = Some(holder);
+        Ok(())
     }
 
     fn compile(&self, name: &str, source: &str) -> Result<(), String> {
@@ -90,6 +120,11 @@ impl Host {
 impl Drop for Host {
     /// Removes the cgroups that a failed measurement left; those in use are left alone.
     fn drop(&mut self) {
+        if let Some(mut holder) = self.holder.take() {
+            drop(holder.stdin.take());
+            let _ = holder.wait();
+        }
+        let _ = umount2(&self.path("run"), MntFlags::MNT_DETACH);
         let Ok(entries) = fs::read_dir("/sys/fs/cgroup") else {
             return;
         };

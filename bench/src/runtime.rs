@@ -68,7 +68,7 @@ impl Runtime {
     }
 
     fn new(host: &Host, name: &str, kind: Kind, path: PathBuf) -> Self {
-        let root = host.path(&format!("root-{name}"));
+        let root = host.path("run").join(name);
         Self {
             name: name.to_owned(),
             kind,
