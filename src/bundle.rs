@@ -197,7 +197,9 @@ pub fn read_json_file(path: &Path, name: &str) -> Result<Vec<u8>> {
             path.display()
         )));
     }
-    let mut raw = Vec::new();
+    let size = usize::try_from(meta.len().min(MAX_CONFIG)).unwrap_or_default();
+    // One more: the read that finds the end needs room.
+    let mut raw = Vec::with_capacity(size + 1);
     file.take(MAX_CONFIG + 1)
         .read_to_end(&mut raw)
         .map_err(|errno| Error::host("read", path.display(), errno))?;

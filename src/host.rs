@@ -12,6 +12,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::error::{Error, Result};
 use crate::sys;
+use crate::sys::fd::read_kernel_file;
 
 /// How the host's cgroups are mounted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub struct Host {
     selinux: OnceCell<bool>,
     kernel: OnceCell<(u32, u32)>,
     last_capability: OnceCell<u32>,
+    /// Fixed for tests; the kernel is asked otherwise.
     namespaces: OnceCell<Vec<String>>,
 }
 
@@ -61,7 +63,7 @@ impl Host {
     /// The first one maps the whole range of ids to itself (user_namespaces(7)).
     pub fn in_userns(&self) -> bool {
         *self.in_userns.get_or_init(|| {
-            fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps_everything(&map))
+            read_kernel_file("/proc/self/uid_map").is_ok_and(|map| !maps_everything(&map))
         })
     }
 
@@ -85,14 +87,16 @@ impl Host {
         self.capabilities() & both == both
     }
 
-    /// The highest capability that the kernel knows.
+    /// The highest capability that the kernel knows, of those that keel knows.
     pub fn last_capability(&self) -> u32 {
         /// `CAP_CHECKPOINT_RESTORE`, the newest for years.
         const KNOWN: u32 = 40;
         *self.last_capability.get_or_init(|| {
-            fs::read_to_string("/proc/sys/kernel/cap_last_cap")
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
+            if sys::caps::is_known(KNOWN) {
+                return KNOWN;
+            }
+            let text = read_kernel_file("/proc/sys/kernel/cap_last_cap").ok();
+            text.and_then(|text| text.trim().parse().ok())
                 .unwrap_or(KNOWN)
         })
     }
@@ -117,7 +121,7 @@ impl Host {
     /// Whether AppArmor enforces profiles: compiled in, enabled, and securityfs mounted.
     pub fn apparmor(&self) -> bool {
         *self.apparmor.get_or_init(|| {
-            fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+            read_kernel_file("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y'))
                 && Path::new("/sys/kernel/security/apparmor").exists()
         })
@@ -132,19 +136,17 @@ impl Host {
                 .iter()
                 .any(|path| statfs(*path).is_ok_and(|fs| fs.filesystem_type() == SELINUX_MAGIC));
             mounted
-                && fs::read_to_string("/proc/self/attr/current")
+                && read_kernel_file("/proc/self/attr/current")
                     .is_ok_and(|label| label.trim_end_matches(['\0', '\n']) != "kernel")
         })
     }
 
     /// Whether the kernel has namespaces of this kind, named as in `/proc/PID/ns`: `mnt`, `net`.
     pub fn has_namespaces(&self, kind: &str) -> bool {
-        let all = self.namespaces.get_or_init(|| {
-            let dir = fs::read_dir("/proc/self/ns").into_iter().flatten();
-            dir.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-                .collect()
-        });
-        all.iter().any(|known| known == kind)
+        match self.namespaces.get() {
+            Some(all) => all.iter().any(|known| known == kind),
+            None => fs::symlink_metadata(Path::new("/proc/self/ns").join(kind)).is_ok(),
+        }
     }
 
     /// Whether `path` leads to the namespace of this kind that the runtime itself is in.

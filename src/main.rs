@@ -1,7 +1,8 @@
 //! keel, an OCI container runtime: parse, dispatch, print one error, exit.
 
+#![no_main]
+
 use std::io::Write;
-use std::process::ExitCode;
 
 use keel::cli::{self, Exit, Invocation};
 use keel::context::{self, Context, Global};
@@ -11,7 +12,9 @@ use keel::error::Error;
 #[global_allocator]
 static GUARD: keel::sys::guard::Guard = keel::sys::guard::Guard;
 
-fn main() -> ExitCode {
+keel::entry!(run);
+
+fn run() -> u8 {
     let Invocation { global, verb } = cli::parse(std::env::args_os());
     let verb = match verb {
         Ok(verb) => verb,
@@ -29,30 +32,27 @@ fn main() -> ExitCode {
     match keel::verbs::run(verb, &mut context) {
         Ok(code) => {
             context.log.finish();
-            ExitCode::from(code)
+            code
         }
         Err(error) => {
             context
                 .log
                 .fail(&format!("{prefix}{}", error.line()), &error);
-            ExitCode::from(code)
+            code
         }
     }
 }
 
 /// Writes the one line of a failure before there is a context; a log that cannot be opened is
 /// replaced by stderr.
-fn fail(global: &Global, message: &str, error: &Error, code: u8) -> ExitCode {
+fn fail(global: &Global, message: &str, error: &Error, code: u8) -> u8 {
     let log = context::open_log(global).or_else(|_| context::open_log(&Global::default()));
     if let Ok(mut log) = log {
         log.fail(message, error);
     }
-    ExitCode::from(code)
+    code
 }
 
-fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+fn print(text: &str) -> u8 {
+    std::io::stdout().write_all(text.as_bytes()).is_err().into()
 }

@@ -51,9 +51,14 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         mut process,
         plan,
         terminal,
+        released,
     } = created;
     let notify = Notify::open(container.path(), process.pid)?;
-    if let Err(error) = begin(&mut process, &plan, &container) {
+    let gone = match released {
+        true => Ok(()),
+        false => process.go(&plan),
+    };
+    if let Err(error) = gone.and_then(|()| begin(&mut process, &plan, &container)) {
         drop(process);
         // What a startContainer hook had to say.
         if let Some(terminal) = &terminal {
@@ -81,9 +86,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     u8::try_from(ended?).map_err(|_| Error::Failed("an exit code is at most 255".into()))
 }
 
-/// Lets the process go and waits until it executes its program.
+/// Waits until the process executes its program.
 fn begin(process: &mut Spawned, plan: &Plan, container: &Container) -> Result<()> {
-    process.go(plan)?;
     process.wait_for_exec(plan)?;
     process.settle();
     start::poststart(container)

@@ -487,6 +487,16 @@ impl Spawned {
         }
     }
 
+    /// Waits until the process sends no more reports: it has executed its program, or it is gone.
+    /// What it has reported until then is still to be read.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if it cannot be waited for.
+    pub fn wait_for_hangup(&self) -> Result<()> {
+        fd::wait_for_hangup(self.report.as_fd())
+            .map_err(|errno| Error::host("wait for", "the container's process", errno))
+    }
+
     /// Waits until the process has executed its program.
     ///
     /// # Errors
@@ -550,9 +560,9 @@ fn receive(report: BorrowedFd<'_>) -> Result<Option<Frame>> {
                     .map(Some)
                     .ok_or_else(|| failed(io::Error::from(Errno::EPROTO)));
             }
-            Err(Errno::EINTR) => {}
-            // Reset: the process was killed with unread data.
-            Err(Errno::ECONNRESET) => return Ok(None),
+            // Reset: the process has ended without reading all that it was sent. That is told once, and
+            // before what it has sent itself.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(errno) => return Err(failed(errno.into())),
         }
     }

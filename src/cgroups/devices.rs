@@ -18,7 +18,8 @@ pub const MKNOD: u8 = 1;
 pub const READ: u8 = 2;
 /// See [`MKNOD`].
 pub const WRITE: u8 = 4;
-const ALL: u8 = MKNOD | READ | WRITE;
+/// All of them.
+pub const ALL: u8 = MKNOD | READ | WRITE;
 
 /// Block or character device, with the values of `BPF_DEVCG_DEV_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -16,6 +16,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Error, Result};
+use crate::sys::fd::read_kernel_text;
 
 /// Directories are opened for reading so that their children can be listed through the same fd.
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY
@@ -130,17 +131,8 @@ impl Dir {
 
     /// The whole of `file`.
     pub fn read(&self, file: &str) -> Result<String, Errno> {
-        /// Nearly every file of a cgroup fits; a larger buffer would only cost memory.
-        const PART: usize = 4096;
-        let (file, mut text, mut part) = (self.file(file)?, Vec::new(), [0; PART]);
-        loop {
-            match nix::unistd::read(&file, &mut part) {
-                Ok(0) => return String::from_utf8(text).map_err(|_| Errno::EILSEQ),
-                Ok(length) => text.extend_from_slice(&part[..length]),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
+        read_kernel_text(self.file(file)?)
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
     }
 
     /// [`Dir::read`], with the whole path in the error.

@@ -9,6 +9,7 @@ use procfs::process::MountInfo;
 
 use super::{Hierarchy, Manager, Request, Saved, Unit, Version, devices, limits, unit};
 use crate::error::{Error, Result};
+use crate::sys::fd::read_kernel_file;
 
 /// Where pure v2 is mounted, and the tmpfs with the v1 hierarchies otherwise: file-hierarchy(7).
 pub const ROOT: &str = "/sys/fs/cgroup";
@@ -482,7 +483,7 @@ fn is_cgroup2(path: &str) -> bool {
 }
 
 fn read(path: &str) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| Error::host("read", path, error))
+    read_kernel_file(path).map_err(|error| Error::host("read", path, error))
 }
 
 #[cfg(test)]

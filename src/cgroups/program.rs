@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::devices::{Device, Rule};
+use super::devices::{ALL, Device, Kind, Rule};
 use super::dir::Dir;
 use crate::error::{Error, Result};
 use crate::sys::bpf::{self, Attach, Insn};
@@ -25,16 +25,22 @@ const KIND: u8 = 2;
 const LEFT: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
+/// Both numbers in one.
+const NUMBER: u8 = 6;
 
 // Operations with their class: linux/bpf_common.h, linux/bpf.h.
 const LOAD_32: u8 = 0x61;
 const MOVE: u8 = 0xb7;
 const MOVE_REGISTER: u8 = 0xbf;
 const AND: u8 = 0x57;
+const OR_REGISTER: u8 = 0x4f;
+const SHIFT_LEFT: u8 = 0x67;
 const SHIFT_RIGHT: u8 = 0x77;
 const JUMP: u8 = 0x05;
 const JUMP_IF_NOT: u8 = 0x55;
 const JUMP_IF_ANY: u8 = 0x45;
+/// Compares the low halves of the registers (Linux 5.1).
+const JUMP_IF_32: u8 = 0x16;
 const EXIT: u8 = 0x95;
 
 const fn insn(code: u8, to: u8, from: u8, off: i16, imm: i32) -> Insn {
@@ -47,6 +53,9 @@ const fn insn(code: u8, to: u8, from: u8, off: i16, imm: i32) -> Insn {
 }
 
 /// The program that allows exactly what `rules` allow.
+///
+/// The kernel follows every path through it before it takes it, which is most of what a program
+/// costs: so a device is compared in one step, and its kind once for all rules.
 pub fn assemble(rules: &[Rule]) -> Vec<Insn> {
     // The first word of the context has the kind in its low half, the access in its high half.
     let mut program = vec![
@@ -56,56 +65,103 @@ pub fn assemble(rules: &[Rule]) -> Vec<Insn> {
         insn(SHIFT_RIGHT, LEFT, 0, 0, 16),
         insn(LOAD_32, MAJOR, CTX, 4, 0),
         insn(LOAD_32, MINOR, CTX, 8, 0),
+        insn(MOVE_REGISTER, NUMBER, MAJOR, 0, 0),
+        insn(SHIFT_LEFT, NUMBER, 0, 0, MINOR_BITS),
+        insn(OR_REGISTER, NUMBER, MINOR, 0, 0),
     ];
-    for rule in deciding(rules) {
-        program.extend(one_rule(rule));
+    for kind in [Kind::Char, Kind::Block] {
+        let part = one_kind(&deciding(rules, kind));
+        program.push(insn(
+            JUMP_IF_NOT,
+            KIND,
+            0,
+            distance(part.len()),
+            kind as i32,
+        ));
+        program.extend(part);
     }
-    program.extend(answer(0));
+    program.extend(answer(false));
     program
 }
 
-fn answer(allowed: i32) -> [Insn; 2] {
-    [insn(MOVE, ANSWER, 0, 0, allowed), insn(EXIT, 0, 0, 0, 0)]
+fn answer(allowed: bool) -> [Insn; 2] {
+    [
+        insn(MOVE, ANSWER, 0, 0, allowed.into()),
+        insn(EXIT, 0, 0, 0, 0),
+    ]
 }
 
-/// If the rule speaks of the device: a denial answers when it has one of the accesses, a permission
-/// when none is left to decide.
-fn one_rule(rule: &Rule) -> Vec<Insn> {
-    let access = i32::from(rule.access);
-    let mut body = match rule.allow {
-        true => vec![
-            insn(AND, LEFT, 0, 0, !access),
-            insn(JUMP_IF_NOT, LEFT, 0, 2, 0),
-        ],
-        false => vec![
-            insn(JUMP_IF_ANY, LEFT, 0, 1, access),
-            insn(JUMP, 0, 0, 2, 0),
-        ],
-    };
-    body.extend(answer(i32::from(rule.allow)));
-    let Device { kind, major, minor } = rule.device;
-    let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-    let mut checks = vec![(KIND, kind as i32)];
-    checks.extend(major.map(|major| (MAJOR, number(major))));
-    checks.extend(minor.map(|minor| (MINOR, number(minor))));
+/// Jumps are short: at the limit the verifier refuses the program.
+fn distance(count: usize) -> i16 {
+    i16::try_from(count).unwrap_or(i16::MAX)
+}
+
+/// What the rules say to a device of their kind; it answers at its end at the latest.
+fn one_kind(rules: &[&Rule]) -> Vec<Insn> {
     let mut code = Vec::new();
-    for (at, (register, wanted)) in checks.iter().enumerate() {
-        let distance = i16::try_from(checks.len() - at - 1 + body.len()).unwrap_or(i16::MAX);
-        code.push(insn(JUMP_IF_NOT, *register, 0, distance, *wanted));
+    for same in rules.chunk_by(|one, next| (one.allow, one.access) == (next.allow, next.access)) {
+        let body = decision(same[0].allow, same[0].access);
+        let (any, all_of_it): (Vec<_>, Vec<_>) = same
+            .iter()
+            .map(|rule| comparison(rule.device))
+            .partition(Option::is_some);
+        let comparisons: Vec<_> = any.into_iter().flatten().collect();
+        let always = !all_of_it.is_empty();
+        // Past the comparisons that are left, and the jump around the body.
+        let mut left = comparisons.len() + usize::from(!always);
+        for (register, value) in comparisons.iter().filter(|_| !always) {
+            left -= 1;
+            code.push(insn(JUMP_IF_32, *register, 0, distance(left), *value));
+        }
+        if !always {
+            code.push(insn(JUMP, 0, 0, distance(body.len()), 0));
+        }
+        code.extend(&body);
+        // The verifier refuses what cannot be reached.
+        if always && same[0].access == ALL {
+            return code;
+        }
     }
-    code.extend(body);
+    code.extend(answer(false));
     code
 }
 
-/// The rules that can decide anything, last first: without those that a later one outdoes, and
-/// without denials at the end, since what is left is denied anyway.
-fn deciding(rules: &[Rule]) -> Vec<&Rule> {
+/// How a device is told from others of its kind: a register and its value; `None` for all of them.
+fn comparison(device: Device) -> Option<(u8, i32)> {
+    match (device.major, device.minor) {
+        (Some(major), Some(minor)) => Some((NUMBER, major << MINOR_BITS | minor)),
+        (Some(major), None) => Some((MAJOR, major)),
+        (None, Some(minor)) => Some((MINOR, minor)),
+        (None, None) => None,
+    }
+    .map(|(register, value)| (register, value.cast_signed()))
+}
+
+/// What follows for a device of a rule: a denial answers when it has one of the accesses, a
+/// permission when none is left to decide.
+fn decision(allow: bool, access: u8) -> Vec<Insn> {
+    let bits = i32::from(access);
+    let mut body = match allow {
+        _ if access == ALL => vec![],
+        true => vec![
+            insn(AND, LEFT, 0, 0, !bits),
+            insn(JUMP_IF_NOT, LEFT, 0, 2, 0),
+        ],
+        false => vec![insn(JUMP_IF_ANY, LEFT, 0, 1, bits), insn(JUMP, 0, 0, 2, 0)],
+    };
+    body.extend(answer(allow));
+    body
+}
+
+/// The rules that can decide anything for devices of `kind`, last first: without those that a later
+/// one outdoes, and without denials at the end, since what is left is denied anyway.
+fn deciding(rules: &[Rule], kind: Kind) -> Vec<&Rule> {
     let mut kept: Vec<&Rule> = Vec::new();
     for rule in rules.iter().rev() {
         let outdone = |later: &&Rule| {
             later.device.covers(rule.device) && later.access & rule.access == rule.access
         };
-        if !kept.iter().any(outdone) {
+        if rule.device.kind == kind && exists(rule.device) && !kept.iter().any(outdone) {
             kept.push(rule);
         }
     }
@@ -115,21 +171,29 @@ fn deciding(rules: &[Rule]) -> Vec<&Rule> {
     kept
 }
 
+/// Whether the kernel can number a device so: `dev_t` has 12 bits for the major number, 20 for the
+/// minor (linux/kdev_t.h).
+fn exists(device: Device) -> bool {
+    let fits = |number: Option<u32>, bits: i32| number.is_none_or(|number| number >> bits == 0);
+    fits(device.major, 32 - MINOR_BITS) && fits(device.minor, MINOR_BITS)
+}
+
+const MINOR_BITS: i32 = 20;
+
+/// Attaches `rules` to a cgroup that was just made, and so has no device program.
+pub fn install_first(cgroup: &Dir, rules: &[Rule]) -> Result<()> {
+    let program = load(cgroup, rules)?;
+    bpf::attach_device_program(cgroup.as_fd(), program.as_fd(), Attach::Beside)
+        .map_err(|errno| failed("bpf(PROG_ATTACH) of", cgroup, errno))
+}
+
 /// Makes `rules` the only device program of the cgroup.
 ///
 /// Between two programs the kernel allows what both allow, so that there is no moment in which more
 /// is allowed than either says.
 pub fn install(cgroup: &Dir, rules: &[Rule]) -> Result<()> {
-    let failed = |call, errno| {
-        Error::host(
-            call,
-            format!("the device rules of {}", cgroup.path()),
-            errno,
-        )
-    };
-    let program = bpf::load_device_program(&assemble(rules))
-        .map_err(|errno| failed("bpf(PROG_LOAD) of", errno))?;
-    let old = attached(cgroup).map_err(|errno| failed("bpf(PROG_QUERY) of", errno))?;
+    let program = load(cgroup, rules)?;
+    let old = attached(cgroup).map_err(|errno| failed("bpf(PROG_QUERY) of", cgroup, errno))?;
     let attach = |how| bpf::attach_device_program(cgroup.as_fd(), program.as_fd(), how);
     let mut superfluous = old.as_slice();
     let result = match old.as_slice() {
@@ -144,12 +208,22 @@ pub fn install(cgroup: &Dir, rules: &[Rule]) -> Result<()> {
             Err(errno) => Err(errno),
         },
     };
-    result.map_err(|errno| failed("bpf(PROG_ATTACH) of", errno))?;
+    result.map_err(|errno| failed("bpf(PROG_ATTACH) of", cgroup, errno))?;
     for program in superfluous {
         bpf::detach_device_program(cgroup.as_fd(), program.as_fd())
-            .map_err(|errno| failed("bpf(PROG_DETACH) of", errno))?;
+            .map_err(|errno| failed("bpf(PROG_DETACH) of", cgroup, errno))?;
     }
     Ok(())
+}
+
+fn load(cgroup: &Dir, rules: &[Rule]) -> Result<OwnedFd> {
+    bpf::load_device_program(&assemble(rules))
+        .map_err(|errno| failed("bpf(PROG_LOAD) of", cgroup, errno))
+}
+
+fn failed(call: &'static str, cgroup: &Dir, errno: Errno) -> Error {
+    let what = format!("the device rules of {}", cgroup.path());
+    Error::host(call, what, errno)
 }
 
 /// The device programs attached to the cgroup itself.
@@ -171,13 +245,13 @@ pub fn count(cgroup: &Dir) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::devices::{Kind, MKNOD, READ, WRITE};
+    use super::super::devices::{MKNOD, READ, WRITE};
     use super::*;
 
     /// Runs a program as the kernel would; every jump goes forward, so it ends.
     fn run(program: &[Insn], kind: Kind, major: u32, minor: u32, access: u8) -> bool {
         let context = [u32::from(access) << 16 | kind as u32, major, minor];
-        let mut registers = [0_u64; 6];
+        let mut registers = [0_u64; 7];
         let mut at = 0;
         loop {
             let Insn {
@@ -205,12 +279,21 @@ mod tests {
                     registers[to] &= constant;
                     false
                 }
+                OR_REGISTER => {
+                    registers[to] |= registers[from];
+                    false
+                }
+                SHIFT_LEFT => {
+                    registers[to] <<= constant;
+                    false
+                }
                 SHIFT_RIGHT => {
                     registers[to] >>= constant;
                     false
                 }
                 JUMP => true,
                 JUMP_IF_NOT => registers[to] != constant,
+                JUMP_IF_32 => registers[to] as u32 == imm.cast_unsigned(),
                 JUMP_IF_ANY => registers[to] & constant != 0,
                 EXIT => return registers[usize::from(ANSWER)] != 0,
                 _ => panic!("operation {code:#x}"),

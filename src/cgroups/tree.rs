@@ -250,7 +250,8 @@ pub fn place(dir: &Dir, pid: i32) -> Result<()> {
 /// Whether `pid` is in the container's cgroup of every tree, or below it (CVE-2025-47291).
 pub fn verify_placed<'a>(trees: impl Iterator<Item = &'a Tree>, pid: i32) -> Result<()> {
     let file = format!("/proc/{pid}/cgroup");
-    let text = std::fs::read_to_string(&file).map_err(|error| Error::host("read", &file, error))?;
+    let text =
+        sys::fd::read_kernel_file(&file).map_err(|error| Error::host("read", &file, error))?;
     for Hierarchy {
         path, controllers, ..
     } in trees.map(|tree| &tree.hierarchy)

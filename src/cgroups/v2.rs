@@ -3,6 +3,7 @@
 //! cgroups-rs works on paths and joins by `cgroup.procs`; here the process is born inside the
 //! cgroup (`CLONE_INTO_CGROUP`), which spares the migration's wait for every CPU.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub struct V2 {
     tree: Option<Tree>,
     /// Where `place` puts processes, if not in the container's cgroup itself.
     target: Option<Dir>,
+    /// Whether `prepare` has made the cgroup and nobody can have given it a device program yet.
+    is_untouched: Cell<bool>,
 }
 
 impl V2 {
@@ -36,6 +39,7 @@ impl V2 {
             saved: saved.clone(),
             tree,
             target: None,
+            is_untouched: Cell::new(false),
         }
     }
 
@@ -91,7 +95,7 @@ impl Driver for V2 {
             return Ok(Placement::Nowhere);
         };
         match tree.make() {
-            Ok(Made::New) => {}
+            Ok(Made::New) => self.is_untouched.set(true),
             Ok(Made::Existed) => {
                 tree.refuse_used()?;
                 if tree.leaf()?.get("cgroup.freeze")?.trim() == "1" {
@@ -156,7 +160,11 @@ impl Driver for V2 {
         let Some(leaf) = self.find()? else {
             return Ok(());
         };
-        match program::install(leaf, &rules) {
+        let installed = match self.is_untouched.replace(false) {
+            true => program::install_first(leaf, &rules),
+            false => program::install(leaf, &rules),
+        };
+        match installed {
             // Only the host's root may attach programs.
             Err(error) if self.saved.rootless && is_denied(&error) => Ok(()),
             other => other,
@@ -400,7 +408,8 @@ fn init_cgroup(leaf: &Dir, own: &str, init: i32) -> Result<Option<Dir>> {
         return Ok(None);
     }
     let file = format!("/proc/{init}/cgroup");
-    let text = std::fs::read_to_string(&file).map_err(|error| Error::host("read", &file, error))?;
+    let text = crate::sys::fd::read_kernel_file(&file)
+        .map_err(|error| Error::host("read", &file, error))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let path = path.unwrap_or_default();
     let below = match path.strip_prefix(own) {

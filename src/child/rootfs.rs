@@ -1,6 +1,6 @@
 //! Builds the container's root file system and enters it. Every target is a descriptor.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use libc::{MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY};
@@ -101,8 +101,10 @@ pub fn mount(
             mount_classic(entry, data, root, index)?;
             return Ok(None);
         }
-        What::New { .. } => {
-            let covered = path::open_in_root(root, &entry.target, OFlag::O_PATH).ok();
+        What::New { fs, params, .. } => {
+            let covered = inherits_mode(fs, params)
+                .then(|| path::open_in_root(root, &entry.target, OFlag::O_PATH).ok())
+                .flatten();
             let target = mount_point(entry, root, Make::Dir, index)?;
             let made = new_instance(entry, covered.as_ref().map(AsFd::as_fd), index)?;
             (made, target)
@@ -159,9 +161,12 @@ fn own_source(
     Ok(made)
 }
 
-/// A new, detached instance of a file system.
-///
-/// A tmpfs without a mode gets that of the directory which it covers, if there was one.
+/// Whether the file system gets the mode of the directory that it covers: a tmpfs without one.
+fn inherits_mode(fs: &CStr, params: &[(CString, Option<CString>)]) -> bool {
+    fs.to_bytes() == b"tmpfs" && !params.iter().any(|(key, _)| key.as_c_str() == c"mode")
+}
+
+/// A new, detached instance of a file system, with the mode of the directory `covered` if given.
 fn new_instance(
     entry: &Mount,
     covered: Option<BorrowedFd<'_>>,
@@ -179,11 +184,7 @@ fn new_instance(
         let set = mount::fsconfig_set(context.as_fd(), key, value.as_deref());
         set.at(Step::MountOption, index)?;
     }
-    let has_mode = params.iter().any(|(key, _)| key.as_c_str() == c"mode");
-    if fs.as_bytes() == b"tmpfs"
-        && !has_mode
-        && let Some(covered) = covered
-    {
+    if let Some(covered) = covered {
         inherit_mode(context.as_fd(), covered).at(Step::MountOption, index)?;
     }
     mount::fsmount(context.as_fd(), entry.attr.set).at(Step::MountCreate, index)
@@ -374,15 +375,16 @@ fn check_place(
     target: BorrowedFd<'_>,
     index: usize,
 ) -> Result<(), Fault> {
-    let is_proc_root = |fd| is_on(fd, PROC_MAGIC) && path::inode(fd) == Ok(PROC_ROOT_INODE);
+    let is_proc_root = |fd| path::inode(fd) == Ok(PROC_ROOT_INODE);
+    let over_proc = is_on(target, PROC_MAGIC);
     let at_proc = entry.target.as_bytes() == b"/proc";
-    if at_proc || is_proc_root(target) {
-        return match is_proc_root(made) {
+    if at_proc || over_proc && is_proc_root(target) {
+        return match is_on(made, PROC_MAGIC) && is_proc_root(made) {
             true => Ok(()),
             false => Err(Errno::EPERM).at(Step::MountUnsafe, index),
         };
     }
-    if is_on(target, PROC_MAGIC) && !MAY_BE_REPLACED.contains(&entry.target.as_bytes()) {
+    if over_proc && !MAY_BE_REPLACED.contains(&entry.target.as_bytes()) {
         return Err(Errno::EPERM).at(Step::MountUnsafe, index);
     }
     Ok(())

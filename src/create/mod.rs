@@ -84,6 +84,8 @@ pub struct Created {
     pub plan: Plan,
     /// The terminal's master, in the foreground.
     pub terminal: Option<OwnedFd>,
+    /// Whether it has gone on already, as [`Spawned::go`] would let it.
+    pub released: bool,
 }
 
 /// Runs the verb.
@@ -102,7 +104,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
 
 /// The straight line of `create`, and the first half of `run`.
 ///
-/// The caller lets the process go on with [`Spawned::go`].
+/// The caller lets the process go on with [`Spawned::go`], unless it has been released already.
 ///
 /// # Errors
 /// As [`run`].
@@ -143,6 +145,7 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     context
         .log
         .debug(|| format!("process {pid} is cloned and placed"));
+    let released = goes_ahead(args, mode, &placement) && terminal.is_none();
     let may_set_ids = context.host.may_set_ids();
     let up = take_net_devices(&process, &plan, &fds, &mut rollback)
         .and_then(|()| release(&process, &plan, may_set_ids))
@@ -152,8 +155,14 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
         .and_then(|()| {
             handover::seccomp_listener(&plan, &process, &container.record, Status::Creating)
         })
-        .and_then(|()| process.wait_for(&plan, Step::Created))
-        .and_then(|_| driver.verify_placed(process.pid))
+        .and_then(|()| {
+            if released {
+                driver.verify_placed(process.pid)?;
+                return let_go_ahead(&process, &plan, &mut container);
+            }
+            process.wait_for(&plan, Step::Created)?;
+            driver.verify_placed(process.pid)
+        })
         .map_err(|error| with_output(error, &fds));
     if let Err(error) = up {
         // The container was there, if only for its hooks: its end is theirs to know.
@@ -167,14 +176,11 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
         .map(|socket| handover::receive_terminal(&socket))
         .transpose()?;
 
-    container.record.complete = true;
-    container.save()?;
-    if let Some(socket) = &args.pidfd_socket {
-        handover::send_pidfd(socket, b"standard", process.pidfd.as_fd())?;
+    if !released {
+        container.record.complete = true;
+        container.save()?;
     }
-    if let Some(file) = &args.pid_file {
-        handover::write_pid_file(file, process.pid)?;
-    }
+    announce(args, &process)?;
     rollback.commit();
     context
         .log
@@ -184,6 +190,7 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
         process,
         plan,
         terminal,
+        released,
     })
 }
 
@@ -217,6 +224,34 @@ fn confine(
     Ok((driver, placement))
 }
 
+/// Tells those who asked which process it is.
+fn announce(args: &Args, process: &Spawned) -> Result<()> {
+    if let Some(socket) = &args.pidfd_socket {
+        handover::send_pidfd(socket, b"standard", process.pidfd.as_fd())?;
+    }
+    match &args.pid_file {
+        Some(file) => handover::write_pid_file(file, process.pid),
+        None => Ok(()),
+    }
+}
+
+/// Whether the process may go from its creation straight to its program: with `run`, if nothing of
+/// it is promised to somebody before, and its cgroups can be verified from its birth on.
+fn goes_ahead(args: &Args, mode: &Mode, placement: &Placement) -> bool {
+    let told = args.pid_file.is_some() || args.pidfd_socket.is_some() || notify::wanted().is_some();
+    !matches!(mode, Mode::Gated) && !told && matches!(placement, Placement::AtBirth(_))
+}
+
+/// Completes the record while the process is still at work, answers its report in advance, and waits
+/// until it has executed its program or failed: one change of processes instead of three.
+fn let_go_ahead(process: &Spawned, plan: &Plan, container: &mut Container) -> Result<()> {
+    container.record.complete = true;
+    container.save()?;
+    process.go(plan)?;
+    process.wait_for_hangup()?;
+    process.wait_for(plan, Step::Created).map(drop)
+}
+
 /// Everything that can be decided before anything is made.
 fn decide(
     args: &Args,
@@ -231,6 +266,10 @@ fn decide(
     for warning in validate(&bundle.spec, &context.host, asked(args, mode))? {
         context.log.warn(&warning.to_string());
     }
+    let environment = match bundle.spec.hooks() {
+        Some(_) => hooks::environment(),
+        None => Vec::new(),
+    };
     let handed = handover::descriptors(args.preserve_fds)?;
     let cgroup = context.plan_cgroup(&args.id, &bundle.spec)?;
     let group = intel_rdt(&bundle.spec)
@@ -247,7 +286,7 @@ fn decide(
         preserve_fds: handed.preserve,
         cgroup: Some(&cgroup),
         notify: notify::wanted().map(|_| (directory.as_path(), notify::INSIDE)),
-        environment: &hooks::environment(),
+        environment: &environment,
     };
     let mut plan = Plan::for_create(&bundle.spec, &facts)?;
     if let Some(join) = plan.namespaces.join(namespaces::USER)

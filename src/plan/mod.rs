@@ -184,7 +184,7 @@ impl Plan {
             .as_ref()
             .and_then(|process| process.env().clone())
             .unwrap_or_default();
-        let state = |status| state_text(spec, facts, status);
+        let state = |hooks, status| state_text(hooks, spec, facts, status);
         Ok(Self {
             id: facts.id.to_owned(),
             rootfs,
@@ -207,8 +207,8 @@ impl Plan {
             keyring: keyring(facts)?,
             create_container: hooks::read(create_container, "createContainer", facts.environment)?,
             start_container: hooks::read(start_container, "startContainer", &process_env)?,
-            creating_state: state("creating"),
-            created_state: state("created"),
+            creating_state: state(create_container, "creating"),
+            created_state: state(start_container, "created"),
             parent_hooks: [prestart, create_runtime]
                 .iter()
                 .flatten()
@@ -401,7 +401,15 @@ fn keyring(facts: &Facts<'_>) -> Result<Option<CString>> {
 }
 
 /// The state on a hook's standard input; runtime-spec, runtime.md "State".
-fn state_text(spec: &oci::Spec, facts: &Facts<'_>, status: &str) -> StateText {
+fn state_text(
+    readers: Option<&Vec<oci::Hook>>,
+    spec: &oci::Spec,
+    facts: &Facts<'_>,
+    status: &str,
+) -> StateText {
+    if readers.is_none() {
+        return StateText::default();
+    }
     let mut state = serde_json::json!({
         "ociVersion": spec.version(),
         "id": facts.id,

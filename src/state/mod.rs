@@ -127,8 +127,9 @@ impl Init {
 }
 
 fn stat(pid: i32) -> Option<procfs::process::Stat> {
-    let file = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    procfs::FromRead::from_read(file.as_slice()).ok()
+    let file = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?;
+    let stat = fd::read_kernel_bytes(file).ok()?;
+    procfs::FromRead::from_read(stat.as_slice()).ok()
 }
 
 /// What `state` prints; runtime-spec, runtime.md "State", and runc's additions.

@@ -91,10 +91,11 @@ impl Store {
     /// [`Error::NotFound`] if there is no such container.
     pub fn load(&self, id: &str) -> Result<Container> {
         let path = self.root.join(id);
-        let dir = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound),
-            other => other.map_err(|error| Error::host("open", path.display(), error))?,
-        };
+        let dir = find_dir(&path)?;
+        Self::read(dir, path)
+    }
+
+    fn read(dir: File, path: PathBuf) -> Result<Container> {
         let file = path.join(RECORD);
         let text = match fs::read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound),
@@ -111,16 +112,10 @@ impl Store {
     /// As [`Store::load`], and if the other command does not end within 30 seconds.
     pub fn load_locked(&self, id: &str) -> Result<Container> {
         let path = self.root.join(id);
-        let dir = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound),
-            other => other.map_err(|error| Error::host("open", path.display(), error))?,
-        };
+        let dir = find_dir(&path)?;
         lock(&dir, LOCK_PATIENCE, &path)?;
         // Only now: the other command may have changed or removed it.
-        Ok(Container {
-            dir,
-            ..self.load(id)?
-        })
+        Self::read(dir, path)
     }
 
     /// The ids of all containers, sorted.
@@ -150,10 +145,7 @@ impl Store {
     /// [`Error::NotFound`] if there is nothing.
     pub fn remove_leftover(&self, id: &str) -> Result<()> {
         let path = self.root.join(id);
-        let dir = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound),
-            other => other.map_err(|error| Error::host("open", path.display(), error))?,
-        };
+        let dir = find_dir(&path)?;
         lock(&dir, LOCK_PATIENCE, &path)?;
         Directory { dir, path }.remove()
     }
@@ -178,7 +170,9 @@ impl Directory {
             record,
         };
         let file = container.path.join(CONFIG);
-        new_file(&file)
+        file_options()
+            .create_new(true)
+            .open(&file)
             .and_then(|mut out| out.write_all(config))
             .map_err(|error| Error::host("write", file.display(), error))?;
         container.save()?;
@@ -207,8 +201,11 @@ impl Container {
 
     fn replace(&self, name: &str, text: &[u8]) -> Result<()> {
         let (file, new) = (self.path.join(name), self.path.join(NEW));
-        let _ = fs::remove_file(&new);
-        new_file(&new)
+        // Whoever was killed while writing has left it: only the holder of the lock gets here.
+        file_options()
+            .create(true)
+            .truncate(true)
+            .open(&new)
             .and_then(|mut out| out.write_all(text))
             .and_then(|()| fs::rename(&new, &file))
             .map_err(|error| Error::host("write", file.display(), error))
@@ -311,19 +308,32 @@ fn user_name(uid: u32) -> Option<String> {
     })
 }
 
-fn new_file(path: &Path) -> io::Result<File> {
-    File::options()
+fn file_options() -> fs::OpenOptions {
+    let mut options = File::options();
+    options
         .write(true)
-        .create_new(true)
         .mode(0o600)
-        .open(path)
+        .custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+fn find_dir(path: &Path) -> Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotFound),
+        other => other.map_err(|error| Error::host("open", path.display(), error)),
+    }
 }
 
 fn open_dir(path: &Path) -> Result<File> {
     let dir = File::open(path).map_err(|error| Error::host("open", path.display(), error))?;
     // The caller's umask may have taken away what container users need to pass through.
-    dir.set_permissions(fs::Permissions::from_mode(0o711))
-        .map_err(|error| Error::host("chmod", path.display(), error))?;
+    let complete = dir
+        .metadata()
+        .is_ok_and(|meta| meta.mode() & 0o777 == 0o711);
+    if !complete {
+        dir.set_permissions(fs::Permissions::from_mode(0o711))
+            .map_err(|error| Error::host("chmod", path.display(), error))?;
+    }
     Ok(dir)
 }
 

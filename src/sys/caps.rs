@@ -73,6 +73,12 @@ pub fn get() -> Result<(u64, u64)> {
     ))
 }
 
+/// Whether the kernel knows capability `number`. Man page: prctl(2), `PR_CAPBSET_READ`.
+pub fn is_known(number: u32) -> bool {
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_CAPBSET_READ, number, 0, 0, 0) }.into()).is_ok()
+}
+
 /// Drops from the bounding set every capability the kernel knows that is not in `keep`.
 ///
 /// By number up to the kernel's last one (`EINVAL` ends the loop), so that capabilities newer than

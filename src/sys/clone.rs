@@ -32,7 +32,7 @@ pub enum Side {
 /// # Errors
 /// `EDEADLK` if the process has other threads; else those of clone3(2).
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
-    if super::proc::thread_count() > 1 {
+    if !super::proc::is_single_threaded() {
         return Err(Errno::EDEADLK);
     }
     let mut pidfd: libc::c_int = -1;

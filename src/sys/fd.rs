@@ -1,11 +1,45 @@
 //! Descriptors: pidfds, passing over sockets, closing for real.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use libc::{c_int, c_uint};
 
 use super::{Errno, Result, check, check_fd};
+
+/// All of a file of procfs, sysfs or a cgroup, which has no size to ask for: nearly always in one
+/// read, and one more that finds its end.
+///
+/// # Errors
+/// Those of open(2) and read(2), and `InvalidData` for what is not UTF-8.
+pub fn read_kernel_file(path: impl AsRef<Path>) -> io::Result<String> {
+    read_kernel_text(File::open(path)?)
+}
+
+/// [`read_kernel_file`] of one that is open already.
+///
+/// # Errors
+/// The same.
+pub fn read_kernel_text(file: File) -> io::Result<String> {
+    let bytes = read_kernel_bytes(file)?;
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// [`read_kernel_text`] where a process may have put any bytes, such as its name.
+///
+/// # Errors
+/// Those of read(2).
+pub fn read_kernel_bytes(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(PAGE);
+    // Behind `take`, which asks for no size.
+    file.take(u64::MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What the kernel gives out at once of most such files.
+const PAGE: usize = 4096;
 
 /// Opens a process by its pid. Man page: pidfd_open(2), Linux 5.3.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
@@ -79,6 +113,19 @@ pub fn poll_in(fd: BorrowedFd<'_>, timeout_ms: i32) -> Result<bool> {
         match poll(&mut set, timeout) {
             Err(Errno::EINTR) => {}
             other => return other.map(|ready| ready > 0),
+        }
+    }
+}
+
+/// Waits until the other end of the socket `fd` is closed, however much is to be read before. Man
+/// page: poll(2), `POLLHUP`.
+pub fn wait_for_hangup(fd: BorrowedFd<'_>) -> Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut set = [PollFd::new(fd, PollFlags::empty())];
+    loop {
+        match poll(&mut set, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
         }
     }
 }

@@ -13,6 +13,7 @@ pub use nix::errno::Errno;
 pub mod bpf;
 pub mod caps;
 pub mod clone;
+pub mod entry;
 pub mod fd;
 pub mod guard;
 pub mod mount;

@@ -109,9 +109,10 @@ pub fn make_child(dir: BorrowedFd<'_>, name: &CStr, make: Make) -> Result<OwnedF
         Err(errno) => return Err(errno),
     }
     let child = nix::fcntl::openat(dir, name, flags, Mode::empty())?;
-    match kind_of(child.as_fd())? {
-        SFlag::S_IFLNK => Err(Errno::EEXIST),
-        _ => Ok(child),
+    // What O_DIRECTORY has opened is no link.
+    match make == Make::File && kind_of(child.as_fd())? == SFlag::S_IFLNK {
+        true => Err(Errno::EEXIST),
+        false => Ok(child),
     }
 }
 

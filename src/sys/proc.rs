@@ -6,11 +6,11 @@ use libc::{c_int, c_long, c_ulong};
 
 use super::{Result, check};
 
-/// How many threads this process has: the link count of `/proc/self/task` without its two own links.
-///
-/// One if procfs is not there, since keel starts no thread.
-pub fn thread_count() -> u64 {
-    nix::sys::stat::stat(c"/proc/self/task").map_or(1, |stat| stat.st_nlink - 2)
+/// Whether this process has one thread. Man page: unshare(2), `CLONE_THREAD`: nothing happens to a
+/// process with one, and one with more gets `EINVAL`.
+pub fn is_single_threaded() -> bool {
+    // SAFETY: a flag only.
+    unsafe { libc::unshare(libc::CLONE_THREAD) == 0 }
 }
 
 /// Asks for `signal` when the parent dies; 0 asks for none. Man page: `PR_SET_PDEATHSIG`(2const).
