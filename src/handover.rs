@@ -122,7 +122,7 @@ pub fn seccomp_listener(
     });
     let agent = UnixStream::connect(&listener.path).map_err(|error| {
         Error::host(
-            "connect to seccomp listener",
+            "failed to connect with seccomp agent",
             listener.path.display(),
             error,
         )

@@ -67,7 +67,6 @@ const RULES: &[Rule] = &[
     terminal,
     linux::host_name,
     mounts::inside_proc,
-    mounts::need_a_namespace,
     mounts::id_mapped,
     mounts::owned_by_mapped_ids,
     hooks,
@@ -126,7 +125,6 @@ pub fn validate_mounts(spec: &Spec, host: &Host) -> Result<()> {
     };
     let rules = [
         mounts::inside_proc,
-        mounts::need_a_namespace,
         mounts::id_mapped,
         mounts::owned_by_mapped_ids,
     ];
@@ -286,6 +284,12 @@ fn warnings(view: &View<'_>) -> Vec<Warning> {
     };
     if view.spec.version().is_empty() {
         warn(".ociVersion".into(), "is missing; assuming 1.3.0");
+    }
+    let mounts = view.spec.mounts().as_ref();
+    if mounts.is_some_and(|mounts| !mounts.is_empty()) && !view.has(Kind::Mount) {
+        let why = "without a mount namespace these stay on the host until somebody unmounts them, \
+                   with `umount -R` of the root file system";
+        warn(".mounts".into(), why);
     }
     for (index, mount) in view.spec.mounts().iter().flatten().enumerate() {
         let relative = !mount.destination().is_absolute();

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::identity::Home;
+use super::identity::{self, Home};
 use super::report::{At, Fault};
 use crate::plan::fds::Fds;
 use crate::plan::hooks::{Hook, StateText};
@@ -20,44 +20,44 @@ pub fn create_container(plan: &mut Plan, fds: &Fds, root: BorrowedFd<'_>) -> Res
     let step = Step::CreateContainerHook;
     nix::unistd::fchdir(root).at(step, 0)?;
     let output = fds.hook_output.as_ref().map(AsFd::as_fd);
-    run(
-        &mut plan.create_container,
-        &plan.creating_state,
-        output,
-        None,
-        step,
-    )
+    let state = &plan.creating_state;
+    let start =
+        |hook: &mut Hook, stdin: BorrowedFd<'_>| become_hook(hook, stdin, output, None, || Ok(()));
+    run(&mut plan.create_container, state, step, start)
 }
 
-/// startContainer hooks: found and run inside the container, after start.
+/// startContainer hooks: found and run inside the container, after start, and as confined as its
+/// program will be: they are files of the container, too.
 pub fn start_container(plan: &mut Plan) -> Result<(), Fault> {
     if plan.start_container.is_empty() {
         return Ok(());
     }
     let mut home = Home::new();
     let home = home.entry(&plan.process)?;
-    let step = Step::StartContainerHook;
-    run(
-        &mut plan.start_container,
-        &plan.created_state,
-        None,
-        home,
-        step,
-    )
+    let mut hooks = std::mem::take(&mut plan.start_container);
+    let start = |hook: &mut Hook, stdin: BorrowedFd<'_>| {
+        become_hook(hook, stdin, None, home, || identity::confine(plan))
+    };
+    let state = &plan.created_state;
+    let done = run(&mut hooks, state, Step::StartContainerHook, start);
+    plan.start_container = hooks;
+    done
 }
 
 fn run(
     hooks: &mut [Hook],
     state: &StateText,
-    output: Option<BorrowedFd<'_>>,
-    home: Option<&CStr>,
     step: Step,
+    start: impl Fn(&mut Hook, BorrowedFd<'_>),
 ) -> Result<(), Fault> {
     for (index, hook) in hooks.iter_mut().enumerate() {
         path::may_execute(&hook.path).at(step, index)?;
         let stdin = state_file(state).at(step, index)?;
         match clone::clone3(0, None).at(step, index)? {
-            Side::Child => become_hook(hook, stdin.as_fd(), output, home),
+            Side::Child => {
+                start(hook, stdin.as_fd());
+                clone::exit_now(127)
+            }
             Side::Parent { pidfd, .. } => {
                 let in_time = fd::poll_in(pidfd.as_fd(), hook.timeout_ms).at(step, index)?;
                 if !in_time {
@@ -99,13 +99,14 @@ fn state_file(state: &StateText) -> Result<OwnedFd, Errno> {
     Ok(file)
 }
 
-/// Executes the hook; the exit codes are the shell's for "cannot execute".
+/// Executes the hook, or returns; the exit code is then the shell's for "cannot execute".
 fn become_hook(
     hook: &mut Hook,
     stdin: BorrowedFd<'_>,
     output: Option<BorrowedFd<'_>>,
     home: Option<&CStr>,
-) -> ! {
+    confine: impl FnOnce() -> Result<(), Fault>,
+) {
     let ready = tty::make_stdio(stdin, 0).and_then(|()| match output {
         Some(output) => tty::make_stdio(output, 1).and_then(|()| tty::make_stdio(output, 2)),
         None => Ok(()),
@@ -113,7 +114,8 @@ fn become_hook(
     if ready.is_ok() {
         let _ = fd::close_from(3, fd::Close::OnExec);
         let home = home.filter(|_| hook.inherits_env);
-        proc::execve(&hook.path, &hook.args, &mut hook.env, home);
+        if confine().is_ok() {
+            proc::execve(&hook.path, &hook.args, &mut hook.env, home);
+        }
     }
-    clone::exit_now(127)
 }

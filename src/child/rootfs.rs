@@ -26,7 +26,19 @@ pub fn enter_mount_namespace(plan: &Plan, fds: &Fds) -> Result<OwnedFd, Fault> {
     let at = |result: Result<OwnedFd, Errno>| result.at(Step::Rootfs, 0);
     let dir = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     if !plan.namespaces.has(MOUNT) {
-        return at(nix::fcntl::open(plan.rootfs.as_c_str(), dir, Mode::empty()));
+        let place = at(nix::fcntl::open(plan.rootfs.as_c_str(), dir, Mode::empty()))?;
+        if plan.mounts.is_empty() && !plan.readonly_root {
+            return Ok(place);
+        }
+        // As in runc, on a mount of its own, by which all of them can be unmounted.
+        let tree = at(mount::clone_tree(place.as_fd(), c"", Reach::Tree))?;
+        mount::move_mount(tree.as_fd(), place.as_fd()).at(Step::Rootfs, 0)?;
+        let private = Attr {
+            propagation: libc::MS_PRIVATE,
+            ..Attr::default()
+        };
+        set_attr(tree.as_fd(), private, Reach::Tree).at(Step::Rootfs, 0)?;
+        return Ok(tree);
     }
     let propagation = libc::MS_REC | plan.host_propagation;
     mount::set_propagation(c"/", propagation).at(Step::Propagation, 0)?;
@@ -598,7 +610,7 @@ pub fn finish_readonly(plan: &Plan, fds: &mut Fds, root: BorrowedFd<'_>) -> Resu
             drop(late.take());
         }
     }
-    if plan.readonly_root && plan.namespaces.has(MOUNT) {
+    if plan.readonly_root {
         set_attr(root, READONLY, Reach::One).at(Step::ReadonlyMount, plan.mounts.len())?;
     }
     Ok(())

@@ -298,6 +298,12 @@ fn decide(
     if !plan.namespaces.has(namespaces::USER) {
         plan.process.limit_capabilities(context.host.capabilities());
     }
+    if let Some(filter) = &plan.seccomp {
+        let flags = filter.flags;
+        context
+            .log
+            .debug(|| format!("seccomp filter flags: {flags}"));
+    }
     context.log.debug(|| {
         let (mounts, devices) = (plan.mounts.len(), plan.devices.len());
         format!(

@@ -198,6 +198,11 @@ impl Plan {
                 };
                 return Error::Failed(format!("{target} {why}"));
             }
+            Step::Scheduler if fault.errno == libc::EPERM => format!(
+                "{} (process scheduler can't be used together with AllowedCPUs, and some policies \
+                 need CAP_SYS_NICE)",
+                self.describe(fault.step, fault.item)
+            ),
             Step::OutsideRoot => {
                 return Error::Failed(
                     "current working directory is outside of container mount namespace root \
@@ -354,10 +359,13 @@ fn hook(fault: Frame, hooks: &[Hook]) -> Error {
     let at = format!("error running {kind} hook #{}", fault.item);
     match fault.errno {
         HOOK_TIMEOUT => Error::Failed(format!("{at}: hook ran past its timeout")),
-        code if code >= HOOK_EXITED => {
-            let code = code - HOOK_EXITED;
-            Error::Failed(format!("{at}: exit status {code}"))
-        }
+        code if code >= HOOK_EXITED => match code - HOOK_EXITED {
+            // 128 and the number of a signal; with this one the kernel enforces a seccomp filter.
+            code if code == 128 + libc::SIGSYS => Error::Failed(format!(
+                "{at}: signal: bad system call (see .linux.seccomp)"
+            )),
+            code => Error::Failed(format!("{at}: exit status {code}")),
+        },
         errno => Error::Setup {
             step: match hooks.get(usize::from(fault.item)) {
                 Some(hook) => format!("{at}: fork/exec {}", shown(&hook.path)),

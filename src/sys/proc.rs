@@ -72,6 +72,32 @@ pub fn reset_signals() -> Result<()> {
     SigSet::empty().thread_set_mask()
 }
 
+/// Lets the signals that people stop programs with end this process, until it executes another.
+///
+/// The first process of a pid namespace is spared all signals that it has no handler for. Man page:
+/// pid_namespaces(7), "The namespace init process". What the caller ignores stays ignored.
+pub fn end_when_told() -> Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    extern "C" fn end(signal: c_int) {
+        // SAFETY: _exit(2) may be called from a signal handler.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    for told in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+    ] {
+        // SAFETY: the handler only makes a system call, whatever it interrupts.
+        let before = unsafe { signal(told, SigHandler::Handler(end)) }?;
+        if matches!(before, SigHandler::SigIgn) {
+            // SAFETY: to ignore a signal runs no code of ours.
+            unsafe { signal(told, before) }?;
+        }
+    }
+    Ok(())
+}
+
 /// Joins a new session keyring called `name`. Man page: keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`.
 ///
 /// # Errors

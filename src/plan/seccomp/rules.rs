@@ -129,7 +129,7 @@ fn read_entry(profile: &mut Profile, entry: &LinuxSyscall, at: &str) -> Result<(
     {
         return Err(Error::spec(
             format!("{at}.names[{i}]"),
-            "write cannot have the action SCMP_ACT_NOTIFY: \
+            "SCMP_ACT_NOTIFY cannot be used for the write syscall: \
              the container needs it before its listener hears",
         ));
     }

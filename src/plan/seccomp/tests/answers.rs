@@ -165,7 +165,7 @@ fn a_broken_rule_is_refused_with_its_json_path() {
         (
             json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/a", "syscalls": [
                 rule("read", "SCMP_ACT_ALLOW"), rule("write", "SCMP_ACT_NOTIFY")]}),
-            ".linux.seccomp.syscalls[1].names[0]: write cannot have the action SCMP_ACT_NOTIFY: \
+            ".linux.seccomp.syscalls[1].names[0]: SCMP_ACT_NOTIFY cannot be used for the write syscall: \
              the container needs it before its listener hears",
         ),
     ];
