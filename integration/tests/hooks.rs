@@ -482,3 +482,25 @@ fn reap_orphans() {
             })
     });
 }
+
+#[test]
+fn a_start_container_hook_has_the_programs_environment_and_seccomp_profile() {
+    let runtime = Runtime::new();
+    if runtime.differs("Debian's runc gives it the runtime's environment") {
+        return;
+    }
+    let mut bundle = runtime.bundle();
+    let script = r#"test "$ONE" = two && test -n "$HOME""#;
+    let plain = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+    bundle.env("ONE=two").push("/hooks/startContainer", plain);
+    let _ = runtime.run(&bundle).succeeds();
+
+    let mut bundle = runtime.bundle();
+    let rule = json!({ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL" });
+    let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
+    bundle.set("/linux/seccomp", profile);
+    hook(&mut bundle, "startContainer", "exec mkdir /tmp/made");
+    let words = "error running startContainer hook #0: signal: bad system call";
+    let _ = runtime.run(&bundle).fails_with(words);
+    assert!(!bundle.rootfs().join("tmp/made").exists());
+}
