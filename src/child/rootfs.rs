@@ -225,7 +225,10 @@ fn attach(
         tree.propagation = plan.host_propagation;
     }
     let early = set_detached(made, entry, tree).at(Step::MountAttr, index)?;
-    mount::move_mount(made, target).at(Step::MountAttach, index)?;
+    let attached = mount::move_mount(made, target);
+    attached
+        .map_err(|errno| not_a_directory(errno, made, target))
+        .at(Step::MountAttach, index)?;
     if !early {
         set_attr(made, tree, Reach::Tree).at(Step::MountAttr, index)?;
         set_own(entry, |attr| set_attr(made, attr, Reach::One)).at(Step::MountAttr, index)?;
@@ -238,6 +241,16 @@ fn attach(
         set_attr(made, change, *reach).at(Step::MountPropagation, index)?;
     }
     Ok(())
+}
+
+/// move_mount(2) says EINVAL of a file over a directory, and the reverse, where mount(2) and callers
+/// that look for the words say ENOTDIR.
+fn not_a_directory(errno: Errno, made: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Errno {
+    let is_dir = |fd| path::kind_of(fd).map(|kind| kind == SFlag::S_IFDIR);
+    match errno {
+        Errno::EINVAL if is_dir(made) != is_dir(target) => Errno::ENOTDIR,
+        other => other,
+    }
 }
 
 /// `Ok(false)`: this kernel has no mount_setattr(2), so it must wait until the mount is attached.

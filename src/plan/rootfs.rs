@@ -67,6 +67,10 @@ pub fn devices(linux: &oci::Linux) -> Result<Vec<Device>> {
     let mut devices: Vec<Device> = DEFAULT.iter().map(default).collect();
     for (index, device) in linux.devices().iter().flatten().enumerate() {
         let device = read(device, &format!(".linux.devices[{index}]"))?;
+        // Always a link to that of the container's own devpts: see LINKS.
+        if device.path.as_c_str() == c"/dev/ptmx" {
+            continue;
+        }
         match devices.iter_mut().find(|other| other.path == device.path) {
             Some(other) => *other = device,
             None => devices.push(device),
@@ -153,6 +157,13 @@ mod tests {
         assert_eq!((devices[0].mode, devices[0].uid), (0o644, 7));
         assert_eq!(devices[6].kind, libc::S_IFBLK);
         assert_eq!(devices[7].number, 0);
+    }
+
+    #[test]
+    fn the_hosts_ptmx_is_no_device_of_a_container() {
+        let linux = r#"{"devices":[{"path":"/dev/ptmx","type":"c","major":5,"minor":2}]}"#;
+        let devices = devices(&serde_json::from_str(linux).unwrap()).unwrap();
+        assert_eq!(devices.len(), DEFAULT.len());
     }
 
     #[test]
