@@ -206,6 +206,17 @@ fn a_bind_mount_shows_the_source_and_makes_its_target() {
 }
 
 #[test]
+fn a_file_cannot_cover_a_directory_nor_a_directory_a_file() {
+    let runtime = Runtime::new();
+    for (source, target) in [("/etc/hostname", "/etc"), ("/etc", "/bin/busybox")] {
+        let mut bundle = runtime.bundle();
+        bundle.sh("true").bind(Path::new(source), target, "bind");
+        // Docker looks for these words.
+        let _ = runtime.run(&bundle).fails_with("not a directory");
+    }
+}
+
+#[test]
 fn a_relative_bind_source_is_below_the_bundle() {
     let runtime = Runtime::new();
     let mut bundle = runtime.bundle();

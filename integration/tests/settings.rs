@@ -108,6 +108,18 @@ fn a_device_of_config_json_replaces_the_default_of_that_path() {
 }
 
 #[test]
+fn the_hosts_ptmx_among_the_devices_is_left_out() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    bundle.user_namespace(100_000, 65_536);
+    let ptmx = json!({ "path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2 });
+    // podman lists it for a privileged container.
+    bundle.push("/linux/devices", ptmx);
+    let link = runtime.sh(&mut bundle, "readlink /dev/ptmx");
+    assert_eq!(link, "pts/ptmx\n");
+}
+
+#[test]
 fn devices_in_a_user_namespace_are_the_hosts() {
     let runtime = Runtime::new();
     let mut bundle = runtime.bundle();
