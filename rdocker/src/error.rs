@@ -52,6 +52,33 @@ pub enum Error {
         /// The runtime's last error.
         message: String,
     },
+    /// A Dockerfile is wrong.
+    #[error(transparent)]
+    Dockerfile(#[from] crate::dockerfile::Error),
+    /// A step of a build failed.
+    #[error("{file}:{line}: {instruction}")]
+    Step {
+        /// The Dockerfile.
+        file: String,
+        /// Where in it.
+        line: usize,
+        /// The instruction, as it was written.
+        instruction: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The command of a `RUN` failed.
+    #[error("The command '{line}' returned a non-zero code: {code}")]
+    Command {
+        /// Its arguments.
+        line: String,
+        /// What it ended with.
+        code: u8,
+    },
+    /// Files of a build could not be listed or copied.
+    #[error(transparent)]
+    Tree(#[from] crate::build::tree::Error),
     /// The container's program ended with this code; nothing to print.
     #[error("exit status {0}")]
     Exit(u8),
@@ -123,6 +150,16 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Hinted { hint, .. } => Some(hint),
+            Self::Step { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+
+    /// The code of a build's command that failed: what `build` ends with, as Docker's does.
+    pub fn build_exit_code(&self) -> Option<u8> {
+        match self {
+            Self::Step { source, .. } => source.build_exit_code(),
+            Self::Command { code, .. } => Some(*code),
             _ => None,
         }
     }

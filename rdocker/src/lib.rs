@@ -1,6 +1,6 @@
 //! rdocker: images and containers without a daemon.
 //!
-//! A map. Imports point downward only: `cli` → `container`, `volume` → `image`, `store`,
+//! A map. Imports point downward only: `cli` → `build` → `container`, `volume` → `image`, `store`,
 //! `runtime`, `host`, `error`; `image` uses `store`, never the other way round;
 //! `cli` alone talks to [`ui`], and nothing imports `cli`.
 //!
@@ -9,6 +9,8 @@
 //! - [`container`]: what a container is: request, OCI spec, record on disk, life cycle.
 //! - [`image`]: references, registries, layers, and every verb that works on images.
 //! - [`store`]: records on disk, locks, content by digest; knows no containers and no images.
+//! - [`dockerfile`]: the Dockerfile language, read and nothing more.
+//! - [`build`]: from a Dockerfile and a context to an image.
 //! - [`volume`]: named and anonymous volumes.
 //! - [`seccomp`]: which system calls a container may make: the default profile and the user's.
 //! - [`network`]: networks, a container's places in them, what the world sees of those.
@@ -19,8 +21,10 @@
 //! - [`host`]: where things live on this machine and what its configuration file says.
 //! - [`error`]: what can go wrong, with the exit code and the hint that belong to it.
 
+pub mod build;
 pub mod cli;
 pub mod container;
+pub mod dockerfile;
 pub mod error;
 pub mod events;
 pub mod host;

@@ -123,6 +123,14 @@ impl Runtime {
         })
     }
 
+    /// A run of `bundle` that lasts as long as its program, for the caller to set stdio and start;
+    /// its exit code is the program's. Its log is `log.json` in the bundle.
+    pub fn run_attached(&self, id: &str, bundle: &Path) -> Command {
+        let mut command = self.command(&bundle.join("log.json"));
+        command.arg("run").arg("--bundle").arg(bundle).arg(id);
+        command
+    }
+
     /// A verb without input; its stdout.
     fn call(&self, log_dir: &Path, arguments: &[OsString]) -> Result<Vec<u8>> {
         let log = log_dir.join(format!("log-{}.json", std::process::id()));

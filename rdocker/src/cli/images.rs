@@ -1,6 +1,6 @@
 //! Verbs on images: `images rmi tag`, and `image inspect`'s view.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -71,7 +71,16 @@ impl ListImages {
         let now = Timestamp::now();
         let age = Ages::of(&list, &filters)?;
         let mut rows = Vec::new();
-        for image in &list.list()? {
+        let images = list.list()?;
+        let parents: BTreeSet<_> = images
+            .iter()
+            .filter_map(|image| image.parent.clone())
+            .collect();
+        for image in &images {
+            // A step on the way to another image.
+            if !self.all && image.tags.is_empty() && parents.contains(&image.id) {
+                continue;
+            }
             let dangling = image.tags.is_empty();
             let labels = &image.config.config.labels;
             if !filters.any("dangling", |value| (value == "true") == dangling)

@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod build;
 mod commit;
 mod cp;
 mod create;
@@ -95,6 +96,9 @@ enum Verb {
     ListImages(images::ListImages),
     /// Remove one or more images
     Rmi(images::Rmi),
+    /// Manage builds
+    #[command(subcommand, visible_alias = "buildx")]
+    Builder(BuilderVerb),
     /// Authenticate to a registry
     Login(registry::Login),
     /// Log out from a registry
@@ -201,6 +205,8 @@ enum ContainerForm {
 /// Verbs on images that have the same name at the top level and after `image`.
 #[derive(Debug, Subcommand)]
 enum ImageVerb {
+    /// Build an image from a Dockerfile
+    Build(Box<build::Build>),
     /// Show the history of an image
     History(commit::History),
     /// Import the contents from a tarball to create a filesystem image
@@ -237,6 +243,7 @@ enum ImageForm {
 impl ImageVerb {
     fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         match self {
+            Self::Build(verb) => verb.run(host, ui),
             Self::History(verb) => verb.run(host, ui),
             Self::Import(verb) => verb.run(host, ui),
             Self::Load(verb) => verb.run(host, ui),
@@ -246,6 +253,15 @@ impl ImageVerb {
             Self::Tag(verb) => verb.run(host, ui),
         }
     }
+}
+
+/// `rdocker builder …`
+#[derive(Debug, Subcommand)]
+enum BuilderVerb {
+    /// Build an image from a Dockerfile
+    Build(Box<build::Build>),
+    /// Remove build cache
+    Prune(build::BuilderPrune),
 }
 
 /// `rdocker system …`
@@ -272,6 +288,8 @@ impl Verb {
             Self::Rmi(verb) | Self::Images(ImageForm::Rm(verb)) => verb.run(host, ui),
             Self::Images(ImageForm::Inspect(verb)) => verb.of_kind("image").run(host, ui),
             Self::Images(ImageForm::Prune(verb)) => verb.images(host, ui),
+            Self::Builder(BuilderVerb::Build(verb)) => verb.run(host, ui),
+            Self::Builder(BuilderVerb::Prune(verb)) => verb.run(host, ui),
             Self::Login(verb) => verb.run(host, ui),
             Self::Logout(verb) => verb.run(host, ui),
             Self::Search(verb) => verb.run(host, ui),
@@ -385,7 +403,7 @@ fn tell(error: &Error, starts_program: bool, ui: &mut Ui) -> u8 {
         Error::Reported => return 1,
         error if error.is_broken_pipe() => return 1,
         error if starts_program => error.run_exit_code(),
-        _ => 1,
+        error => error.build_exit_code().unwrap_or(1),
     };
     let prefix = if starts_program {
         ui.program.clone()

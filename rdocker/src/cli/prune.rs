@@ -15,7 +15,7 @@ use crate::ui::list::Columns;
 use crate::volume::Volumes;
 
 use super::filter::Filters;
-use super::{images, network, size as tree_size, volume};
+use super::{build, images, network, size as tree_size, volume};
 
 /// Options of every prune.
 #[derive(Debug, clap::Args)]
@@ -85,9 +85,14 @@ impl Prune {
                 "The \"until\" filter is not supported with \"--volumes\"".to_owned(),
             ));
         }
+        let cache = if self.all {
+            "all build cache"
+        } else {
+            "all dangling build cache"
+        };
         let what = format!(
             "\n  - all stopped containers\n  - all networks not used by at least one \
-             container{volumes}\n  - {which}\n"
+             container{volumes}\n  - {which}\n  - {cache}\n"
         );
         if !self.agreed(&what, ui)? {
             return Ok(());
@@ -98,6 +103,8 @@ impl Prune {
             freed += volume::prune(host, &filters, false, ui)?;
         }
         freed += unused_images(host, &filters, self.all, ui)?;
+        let store = Store::open(&host.data_root)?;
+        freed += build::prune_cache(host, &store, self.all, &filters, None, ui)?;
         ui.line(format_args!("Total reclaimed space: {}", size(freed, 4)))
     }
 }
@@ -178,7 +185,12 @@ pub struct Df {
 impl Df {
     /// Sums; a layer that several images share counts once.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
-        let rows = [images_row(host)?, containers_row(host)?, volumes_row(host)?];
+        let rows = [
+            images_row(host)?,
+            containers_row(host)?,
+            volumes_row(host)?,
+            build_row(host)?,
+        ];
         DF.show(ui, self.format.as_deref(), &rows)
     }
 }
@@ -211,6 +223,14 @@ fn images_row(host: &Host) -> Result<Value> {
         usage.total(),
         usage.reclaimable(used),
     ))
+}
+
+/// What only builds keep: layers that an image has too are counted there.
+fn build_row(host: &Host) -> Result<Value> {
+    let store = Store::open(&host.data_root)?;
+    let caches = crate::build::usage(host, &store, tree_size::tree)?;
+    let bytes = caches.reclaimable();
+    Ok(row("Build Cache", caches.count(), 0, bytes, bytes))
 }
 
 fn containers_row(host: &Host) -> Result<Value> {

@@ -347,7 +347,7 @@ fn block_devices(host: &HostConfig) -> Result<BTreeMap<String, (u32, u32)>> {
 }
 
 /// Counters of thermal throttling tell one container what others do; they are masked.
-fn thermal(cpus: &Path) -> Vec<String> {
+pub fn thermal(cpus: &Path) -> Vec<String> {
     let mut list: Vec<String> = fs::read_dir(cpus)
         .into_iter()
         .flatten()
@@ -360,7 +360,11 @@ fn thermal(cpus: &Path) -> Vec<String> {
     list
 }
 
-fn seccomp_profile(host: &HostConfig) -> Result<Option<Value>> {
+/// The profile that a container's options ask for; `None` confines nothing.
+///
+/// # Errors
+/// A profile of the user's that is none.
+pub fn seccomp_profile(host: &HostConfig) -> Result<Option<Value>> {
     let given = host.security_opt.iter().flatten().find_map(|option| {
         option
             .strip_prefix("seccomp=")

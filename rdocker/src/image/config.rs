@@ -260,13 +260,17 @@ where
 pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
     let mut chain: Vec<Digest> = Vec::with_capacity(diff_ids.len());
     for diff_id in diff_ids {
-        let id = match chain.last() {
-            None => diff_id.clone(),
-            Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
-        };
-        chain.push(id);
+        chain.push(chain_id(chain.last(), diff_id));
     }
     chain
+}
+
+/// The chain id of a layer on top of the one below it.
+pub fn chain_id(below: Option<&Digest>, diff_id: &Digest) -> Digest {
+    match below {
+        None => diff_id.clone(),
+        Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
+    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,20 @@
 //! Making images here: `import` of a root file system, `commit` of a container.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::store::digest::{Algorithm, Digest, Hashed};
 use crate::store::lease::Lease;
 
 use super::catalog::NewImage;
-use super::config::{History, ImageConfig, RootFs, RunConfig, chain_ids};
+use super::config::{History, ImageConfig, RootFs, RunConfig, chain_id, chain_ids};
 use super::intake::{FromBlob, Incoming, adopt, from_blob, layer_form, layer_media_type};
 use super::layer::compress::{Compression, decompress};
 use super::layer::graft::open_root;
-use super::layer::pack::pack;
+use super::layer::pack::{names, pack};
 use super::platform::Platform;
 use super::reference::Reference;
 use super::tar::{self, Writer};
@@ -56,6 +57,15 @@ struct Made {
     diff_id: Digest,
     path: PathBuf,
     size: u64,
+}
+
+/// A layer that was made of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Id of the layer on top of all below it.
+    pub chain: Digest,
+    /// Digest of its plain tar.
+    pub diff_id: Digest,
 }
 
 impl Images<'_> {
@@ -146,6 +156,116 @@ impl Images<'_> {
         config.container = Some(options.container.clone()).filter(|id| !id.is_empty());
         config.config = options.config.clone();
         self.enter(&lease, &config, made, base, options.name.as_ref())
+    }
+
+    /// Makes a layer of a directory that was the upper one of an overlay, and moves it into the
+    /// store on top of the layers `below`; `None` if it is empty.
+    ///
+    /// The directory is taken as it is: nothing is unpacked, and its bytes are hashed while the
+    /// archive is written.
+    pub fn seal(
+        &self,
+        lease: &Lease<'_>,
+        upper: &Path,
+        below: Option<&Digest>,
+    ) -> Result<Option<Sealed>> {
+        let root = open_root(upper)?;
+        let is_empty = names(&root).map(|names| names.is_empty());
+        if is_empty.map_err(|errno| Error::io("list", &upper.display())(errno.into()))? {
+            return Ok(None);
+        }
+        let mut size = 0;
+        let made = spool(lease, |to| {
+            let mut writer = Writer::new(to);
+            size = pack(root.as_fd(), layer_form(), &mut writer)?;
+            writer
+                .finish()
+                .map(drop)
+                .map_err(|error| tar::Error::Stream(error).into())
+        })?;
+        let store = self.store();
+        store.adopt_blob(lease, &made.path, &made.diff_id, made.size)?;
+        let kind = layer_media_type(Compression::None);
+        self.note_layer_blobs(&[(made.diff_id.clone(), made.diff_id.clone(), kind)])?;
+        let chain = chain_id(below, &made.diff_id);
+        let scratch = lease.scratch();
+        let at = |doing| Error::io(doing, &scratch.display());
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&scratch)
+            .map_err(at("create directory"))?;
+        fs::rename(upper, scratch.join("diff")).map_err(at("rename"))?;
+        store.adopt_layer(lease, &scratch, &chain, &made.diff_id, size)?;
+        Ok(Some(Sealed {
+            chain,
+            diff_id: made.diff_id,
+        }))
+    }
+
+    /// Puts the layer of a blob that the store has on top of the layers `below`.
+    pub fn stack(
+        &self,
+        lease: &Lease<'_>,
+        diff_id: &Digest,
+        below: Option<&Digest>,
+        paths: &[PathBuf],
+    ) -> Result<Digest> {
+        let chain = chain_id(below, diff_id);
+        let layer = FromBlob {
+            blob: diff_id,
+            diff_id,
+            chain: &chain,
+        };
+        if let Incoming::Fresh(fresh) = from_blob(lease, &layer)? {
+            fresh.adopt(lease, &chain, paths)?;
+        }
+        Ok(chain)
+    }
+
+    /// Enters images that were built, each one the parent of the next, and names the last.
+    pub fn enter_built(
+        &self,
+        lease: &Lease<'_>,
+        base: Option<&Digest>,
+        configs: &[ImageConfig],
+        tags: &[Reference],
+    ) -> Result<Option<Digest>> {
+        let store = self.store();
+        let mut parent = base.cloned();
+        for (at, config) in configs.iter().enumerate() {
+            let raw =
+                serde_json::to_vec(config).map_err(|error| Error::document("image", error))?;
+            let id = store.put_blob(lease, &raw)?;
+            let mut blobs = vec![id.clone()];
+            blobs.extend(self.blobs_of_layers(&config.rootfs.diff_ids)?);
+            let tags = if at + 1 == configs.len() { tags } else { &[] };
+            let new = NewImage {
+                id: &id,
+                config,
+                manifest: None,
+                parent: parent.as_ref().filter(|parent| **parent != id),
+                blobs: &blobs,
+            };
+            self.insert(lease, &new, tags, &[])?;
+            parent = Some(id);
+        }
+        Ok(parent)
+    }
+
+    fn blobs_of_layers(&self, diff_ids: &[Digest]) -> Result<Vec<Digest>> {
+        let mut blobs = Vec::new();
+        self.read(|t| {
+            for diff_id in diff_ids {
+                blobs.extend(super::catalog::digests(
+                    t,
+                    "SELECT digest FROM layer_blobs WHERE diff = ?1
+                     AND digest IN (SELECT digest FROM blobs)",
+                    [diff_id.to_string()],
+                )?);
+            }
+            Ok(())
+        })?;
+        Ok(blobs)
     }
 
     fn enter(

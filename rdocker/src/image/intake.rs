@@ -113,22 +113,28 @@ pub fn adopt(lease: &Lease<'_>, diff_ids: &[Digest], layers: Vec<Incoming>) -> R
             format!("want {want} layers, got {got}"),
         ));
     }
-    let store = lease.store();
-    let userxattr = !in_first_user_namespace();
     let mut below: Vec<PathBuf> = Vec::new();
-    for ((chain, diff_id), layer) in chain_ids(diff_ids).iter().zip(diff_ids).zip(layers) {
+    for (chain, layer) in chain_ids(diff_ids).iter().zip(layers) {
         if let Incoming::Fresh(fresh) = layer {
-            let mut size = fresh.unpacked.size;
-            if !fresh.unpacked.implied.is_empty() || !fresh.unpacked.links_below.is_empty() {
-                let root = open_root(&fresh.scratch.join("diff"))?;
-                let below = Below::open(&below, userxattr)?;
-                size += graft(root.as_fd(), &fresh.unpacked, &below)?;
-            }
-            store.adopt_layer(lease, &fresh.scratch, chain, diff_id, size)?;
+            fresh.adopt(lease, chain, &below)?;
         }
-        below.push(store.layer_path(chain));
+        below.push(lease.store().layer_path(chain));
     }
     Ok(())
+}
+
+impl Fresh {
+    /// Fits the layer to those below, lowest first, and moves it into the store.
+    pub fn adopt(self, lease: &Lease<'_>, chain: &Digest, below: &[PathBuf]) -> Result<()> {
+        let mut size = self.unpacked.size;
+        if !self.unpacked.implied.is_empty() || !self.unpacked.links_below.is_empty() {
+            let root = open_root(&self.scratch.join("diff"))?;
+            let below = Below::open(below, !in_first_user_namespace())?;
+            size += graft(root.as_fd(), &self.unpacked, &below)?;
+        }
+        let store = lease.store();
+        Ok(store.adopt_layer(lease, &self.scratch, chain, &self.diff_id, size)?)
+    }
 }
 
 /// Reads a stream in pieces and sends them until nobody listens.

@@ -75,6 +75,46 @@ impl Images<'_> {
     }
 }
 
+/// Mounts layers, lowest first, in a directory of its own; answers where.
+///
+/// The directory gets `diff`, `work` and `merged` and nothing else: there is no init layer, so
+/// what is written is exactly what the next layer has.
+pub fn mount_layers(layers: &[PathBuf], dir: &Path) -> Result<PathBuf> {
+    let lower = Lower {
+        layers: layers.to_vec(),
+        userxattr: !in_first_user_namespace(),
+    };
+    for (name, mode) in [
+        ("", 0o700),
+        ("work", 0o700),
+        ("merged", 0o700),
+        ("diff", 0o755),
+    ] {
+        let path = dir.join(name);
+        make_dir(&path, mode)?;
+    }
+    copy_root_metadata(&lower, &dir.join("diff"))?;
+    let mut lowers: Vec<PathBuf> = lower.layers.iter().rev().cloned().collect();
+    if lowers.is_empty() {
+        // Overlay wants something below, also for an image that starts from nothing.
+        let nothing = dir.join("nothing");
+        make_dir(&nothing, 0o755)?;
+        lowers.push(nothing);
+    }
+    let merged = dir.join("merged");
+    mount_stack(lowers, lower.userxattr, dir, &merged)?;
+    Ok(merged)
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::io("create directory", &path.display())(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Mounts the root of a container again, from what its directory says.
 pub fn remount_rootfs(container_dir: &Path) -> Result<PathBuf> {
     let lower = lower(container_dir)?;
@@ -106,15 +146,7 @@ pub fn lower(container_dir: &Path) -> Result<Lower> {
 }
 
 fn prepare(lower: &Lower, dir: &Path) -> Result<()> {
-    let make = |name: &str, mode| {
-        let path = dir.join(name);
-        match fs::DirBuilder::new().mode(mode).create(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Error::io("create directory", &path.display())(error))
-            }
-            _ => Ok(()),
-        }
-    };
+    let make = |name: &str, mode| make_dir(&dir.join(name), mode);
     make("work", 0o700)?;
     make("merged", 0o700)?;
     make("init", 0o755)?;
@@ -170,20 +202,24 @@ fn init_layer(init: &Path) -> Result<()> {
 }
 
 fn mount_overlay(lower: &Lower, dir: &Path, merged: &Path) -> Result<()> {
-    if lower.layers.len() + 1 > LAYERS_MAX {
-        let layers = lower.layers.len();
+    // Highest first, as overlay reads them; the init layer is the highest.
+    let mut lowers = vec![dir.join("init")];
+    lowers.extend(lower.layers.iter().rev().cloned());
+    mount_stack(lowers, lower.userxattr, dir, merged)
+}
+
+fn mount_stack(lowers: Vec<PathBuf>, userxattr: bool, dir: &Path, merged: &Path) -> Result<()> {
+    if lowers.len() > LAYERS_MAX {
+        let layers = lowers.len() - 1;
         return Err(Error::InvalidArgument(format!(
             "the image has {layers} layers, and overlay takes {} at most",
             LAYERS_MAX - 1
         )));
     }
-    // Highest first, as overlay reads them; the init layer is the highest.
-    let mut lowers = vec![dir.join("init")];
-    lowers.extend(lower.layers.iter().rev().cloned());
     let stack = Stack {
         lowers,
         dir,
-        userxattr: lower.userxattr,
+        userxattr,
     };
     match stack.mount(merged, Way::New) {
         // ENOSYS: no fsopen. EINVAL: no `lowerdir+` before Linux 6.8.

@@ -12,7 +12,7 @@ use super::{Image, Images, Result};
 pub struct Usage {
     /// Each image.
     pub images: Vec<ImageUsage>,
-    /// Bytes of all unpacked layers, each counted once.
+    /// Bytes of all unpacked layers, each counted once; those that only the build cache has are its.
     pub layers: u64,
     /// Bytes of all blobs: what `save` and `push` send.
     pub blobs: u64,
@@ -79,8 +79,12 @@ impl Images<'_> {
         };
         Ok(Usage {
             images: images.into_iter().map(measure).collect(),
-            layers: sum("SELECT CAST(coalesce(sum(size), 0) AS TEXT) FROM layers")?,
-            blobs: sum("SELECT CAST(coalesce(sum(size), 0) AS TEXT) FROM blobs")?,
+            layers: sum("SELECT CAST(coalesce(sum(size), 0) AS TEXT) FROM layers
+                 WHERE chain NOT IN (SELECT chain FROM build_cache WHERE chain IS NOT NULL)
+                 OR chain IN (SELECT chain FROM image_layers)")?,
+            blobs: sum("SELECT CAST(coalesce(sum(size), 0) AS TEXT) FROM blobs
+                 WHERE digest NOT IN (SELECT diff FROM build_cache WHERE diff IS NOT NULL)
+                 OR digest IN (SELECT digest FROM image_blobs)")?,
             parts: self.store().parts_size()?,
         })
     }

@@ -1,6 +1,6 @@
 //! Collection of what nothing needs any more.
 //!
-//! Reachable is what an image, a hold or a live lease names. Rows go first, in one transaction;
+//! Reachable is what an image, a hold, the build cache or a live lease names. Rows go first, in one transaction;
 //! files without a row go second, in another: they are renamed into `trash/` while no one else
 //! can write, and deleted afterwards without any lock. A crash in between leaves only files
 //! without rows, and the next collection finds them.
@@ -124,6 +124,7 @@ fn delete_rows(t: &Transaction<'_>) -> Result<Collected> {
     let mut layers = t.prepare(
         "DELETE FROM layers WHERE chain NOT IN (SELECT chain FROM image_layers)
          AND chain NOT IN (SELECT chain FROM holds) AND chain NOT IN (SELECT content FROM leases)
+         AND chain NOT IN (SELECT chain FROM build_cache WHERE chain IS NOT NULL)
          RETURNING chain, size",
     )?;
     for row in layers.query_map([], |row| {
@@ -135,7 +136,8 @@ fn delete_rows(t: &Transaction<'_>) -> Result<Collected> {
     }
     let mut blobs = t.prepare(
         "DELETE FROM blobs WHERE digest NOT IN (SELECT digest FROM image_blobs)
-         AND digest NOT IN (SELECT content FROM leases) RETURNING size",
+         AND digest NOT IN (SELECT content FROM leases)
+         AND digest NOT IN (SELECT diff FROM build_cache WHERE diff IS NOT NULL) RETURNING size",
     )?;
     for size in blobs.query_map([], |row| row.get::<_, i64>(0))? {
         collected.bytes += size?.cast_unsigned();

@@ -3,7 +3,8 @@
 //! The store knows no containers and no images. Under its root:
 //!
 //! ```text
-//! meta.db            SQLite: tags, layers, blobs, leases (schema.sql), networks (networks.sql)
+//! meta.db            SQLite: tags, layers, blobs, leases (schema.sql), networks (networks.sql),
+//!                    build steps (build-cache.sql)
 //! blobs/sha256/HEX   manifests, configurations, layers as they came
 //! layers/HEX/diff    one unpacked layer, named by chain id, in overlay's form
 //! ingest/            downloads under way, kept so that they can resume
@@ -33,7 +34,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// What made each version of the schema out of the one before.
-const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("networks.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("networks.sql"),
+    include_str!("build-cache.sql"),
+];
 const SCHEMA_VERSION: i64 = STEPS.len().cast_signed() as i64;
 /// How long a write waits for another process's write.
 const BUSY: Duration = Duration::from_secs(60);
@@ -273,6 +278,25 @@ mod tests {
         assert!(matches!(Store::open(&root), Err(Error::Unsafe { .. })));
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert!(Store::open(&root).is_ok());
+    }
+
+    #[test]
+    fn a_store_of_the_first_schema_is_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Connection::open(dir.path().join("meta.db")).unwrap();
+        db.execute_batch(STEPS[0]).unwrap();
+        db.execute("INSERT INTO tags VALUES ('a', 'b')", [])
+            .unwrap();
+        db.pragma_update(None, "user_version", 1).unwrap();
+        drop(db);
+        let store = Store::open(dir.path()).unwrap();
+        let count = |table: &str| -> i64 {
+            let query = format!("SELECT count(*) FROM {table}");
+            store
+                .read(|t| Ok(t.query_row(&query, [], |r| r.get(0))?))
+                .unwrap()
+        };
+        assert_eq!((count("tags"), count("build_cache")), (1, 0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The only writer to a terminal: lines, tables and `--format` templates.
 
+pub mod build;
 pub mod format;
 pub mod list;
 pub mod progress;

@@ -2,7 +2,7 @@
 
 pub mod changes;
 pub mod compress;
-mod files;
+pub mod files;
 pub mod graft;
 pub mod pack;
 pub mod unpack;

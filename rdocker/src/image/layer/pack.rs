@@ -16,17 +16,20 @@ use super::files::{file_type, is_opaque, is_whiteout, open_subdir, stat, xattrs}
 use super::unpack::Form;
 use super::{OPAQUE, WHITEOUT};
 
-/// Adds everything below `root` to an archive, without the root itself.
+/// Adds everything below `root` to an archive, without the root itself; answers the bytes of all
+/// regular files.
 ///
 /// With [`Form::Overlay`] overlay's marks become `.wh.` names: the archive of a layer.
-pub fn pack<W: Write>(root: BorrowedFd<'_>, form: Form, to: &mut Writer<W>) -> Result<()> {
+pub fn pack<W: Write>(root: BorrowedFd<'_>, form: Form, to: &mut Writer<W>) -> Result<u64> {
     let mut packer = Packer {
         form,
         to,
         links: HashMap::new(),
+        size: 0,
     };
     let root = open_subdir(root, b".").map_err(failed("open", b"."))?;
-    packer.directory(&root, b"")
+    packer.directory(&root, b"")?;
+    Ok(packer.size)
 }
 
 /// Adds one file or directory tree to an archive under a path of the caller's choice.
@@ -40,6 +43,7 @@ pub fn pack_one<W: Write>(
         form: Form::Plain,
         to,
         links: HashMap::new(),
+        size: 0,
     };
     packer.member(dir, name, path)
 }
@@ -49,6 +53,7 @@ struct Packer<'a, W> {
     to: &'a mut Writer<W>,
     /// The first path of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
+    size: u64,
 }
 
 impl<W: Write> Packer<'_, W> {
@@ -126,6 +131,7 @@ impl<W: Write> Packer<'_, W> {
             return Err(Error::member(&entry, "it changed while it was read"));
         }
         entry.size = found.st_size.cast_unsigned();
+        self.size += entry.size;
         entry.xattrs = xattrs(&fd).map_err(failed("read the attributes of", &path))?;
         self.to
             .add(&entry, File::from(fd))

@@ -1,0 +1,266 @@
+//! Where contexts and sources come from: archives, stdin, repositories, servers, names.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::Command;
+
+use crate::project::Project;
+
+fn tar(project: &Project, flags: &str) -> Vec<u8> {
+    let out = Command::new("tar")
+        .arg("-C")
+        .arg(project.context())
+        .args([flags, "-", "."])
+        .output()
+        .unwrap();
+    assert!(out.status.success());
+    out.stdout
+}
+
+#[test]
+fn archives_and_dockerfiles_are_contexts() {
+    let project = Project::new();
+    project.write("Dockerfile", "FROM busybox\nCOPY . /all\n");
+    let host = &project.host;
+    for flags in ["-cf", "-czf", "-cjf", "-cJf"] {
+        let archive = tar(&project, flags);
+        host.run_with(&["build", "-q", "-t", "piped", "-"], &archive)
+            .ok();
+        let files = project.sh("piped", "ls /all/a.txt /all/ignored.txt 2>/dev/null; true");
+        assert_eq!(files, "/all/a.txt", "{flags}: .dockerignore counts");
+    }
+    let file = host.path().join("context.tar.gz");
+    fs::write(&file, tar(&project, "-czf")).unwrap();
+    host.run(&["build", "-q", "-t", "filed", file.to_str().unwrap()])
+        .ok();
+    let alone = b"FROM busybox\nRUN echo alone > /f\n";
+    host.run_with(&["build", "-q", "-t", "alone", "-"], alone)
+        .ok();
+    assert_eq!(project.sh("alone", "cat /f"), "alone");
+    let error = host
+        .run_with(&["build", "-"], b"FROM busybox\nCOPY a.txt /\n")
+        .fails(1);
+    assert!(error.contains("file not found in build context"), "{error}");
+    let context = project.context().display().to_string();
+    let dockerfile = b"FROM busybox\nCOPY a.txt /from-stdin\n";
+    host.run_with(
+        &["build", "-q", "-t", "both", "-f", "-", &context],
+        dockerfile,
+    )
+    .ok();
+    assert_eq!(project.sh("both", "cat /from-stdin"), "a");
+    let error = host.run(&["build", "/no/such/context"]).fails(1);
+    assert!(
+        error.contains("path \"/no/such/context\" not found"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_dockerfiles_own_ignore_file_comes_first() {
+    let project = Project::new();
+    let file = "FROM busybox\nCOPY . /all\nRUN ls /all\n";
+    let own = project.host.path().join("Dockerfile.test.dockerignore");
+    fs::write(&own, "*\n!sub/deep\n").unwrap();
+    project.build("own", file, &[]).ok();
+    assert_eq!(
+        project.sh("own", "cd /all; echo * */* */*/*"),
+        "sub sub/deep sub/deep/e.txt"
+    );
+}
+
+/// A git command whose ssh is a shell on this machine.
+fn repository(project: &Project) -> String {
+    let dir = project.host.path().join("repo");
+    fs::create_dir(&dir).unwrap();
+    let git = |args: &[&str]| {
+        let out = Command::new("git")
+            .current_dir(&dir)
+            .args([
+                "-c",
+                "user.name=t",
+                "-c",
+                "user.email=t@t",
+                "-c",
+                "init.defaultBranch=main",
+            ])
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{args:?} {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+    };
+    git(&["init", "-q", "."]);
+    fs::create_dir(dir.join("sub")).unwrap();
+    fs::write(dir.join("Dockerfile"), "FROM busybox\nCOPY file /got\n").unwrap();
+    fs::write(dir.join("file"), "main\n").unwrap();
+    fs::write(
+        dir.join("sub/Dockerfile"),
+        "FROM busybox\nRUN echo sub > /got\n",
+    )
+    .unwrap();
+    std::os::unix::fs::symlink("/etc", dir.join("out")).unwrap();
+    git(&["add", "."]);
+    git(&["commit", "-qm", "one"]);
+    git(&["tag", "v1"]);
+    fs::write(dir.join("file"), "later\n").unwrap();
+    git(&["commit", "-qam", "two"]);
+    dir.display().to_string()
+}
+
+#[test]
+fn repositories_are_contexts_and_sources() {
+    let project = Project::new();
+    let path = repository(&project);
+    let url = format!("ssh://git@nowhere{path}");
+    let ssh = project.host.path().join("ssh");
+    fs::write(
+        &ssh,
+        "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n",
+    )
+    .unwrap();
+    fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let build = |name: &str, place: &str| {
+        let out = project
+            .host
+            .command(&["build", "-q", "-t", name, place])
+            .env("GIT_SSH", &ssh)
+            .env("GIT_SSH_VARIANT", "simple")
+            .output()
+            .unwrap();
+        (
+            out.status.success(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )
+    };
+    for (fragment, want) in [
+        ("", "later"),
+        ("#v1", "main"),
+        ("#:sub", "sub"),
+        ("#main:sub", "sub"),
+    ] {
+        let (done, error) = build("git", &format!("{url}{fragment}"));
+        assert!(done, "{fragment}: {error}");
+        assert_eq!(project.sh("git", "cat /got"), want, "{fragment}");
+    }
+    for fragment in ["#:out", "#nosuch", "#--upload-pack=touch /tmp/x"] {
+        let (done, error) = build("git", &format!("{url}{fragment}"));
+        assert!(!done, "{fragment}");
+        assert!(error.starts_with("Error: "), "{error}");
+    }
+    let out = project
+        .host
+        .command(&["build", "-q", "-t", "added", "-"])
+        .env("GIT_SSH", &ssh)
+        .env("GIT_SSH_VARIANT", "simple")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .map(|mut child| {
+            let text = format!("FROM busybox\nADD {url}#v1 /src\n");
+            child
+                .stdin
+                .take()
+                .unwrap()
+                .write_all(text.as_bytes())
+                .unwrap();
+            child.wait().unwrap()
+        });
+    assert!(out.unwrap().success());
+    assert_eq!(
+        project.sh("added", "cat /src/file; ls -a /src | grep -c .git; true"),
+        "main\n0"
+    );
+}
+
+/// A server of one file that answers as often as it is asked.
+pub fn serve(body: &'static [u8], headers: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n",
+                body.len()
+            );
+            let _ = stream
+                .write_all(head.as_bytes())
+                .and_then(|()| stream.write_all(body));
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn add_fetches_and_checks_files_of_servers() {
+    let project = Project::new();
+    let url = serve(
+        b"served\n",
+        "Last-Modified: Sun, 09 Sep 2001 01:46:40 GMT\r\n",
+    );
+    let file = format!("FROM busybox\nADD {url}/dir/name.txt?x=y /d/\nADD {url}/other /renamed\n");
+    project.build("added", &file, &[]).ok();
+    assert_eq!(
+        project.sh("added", "cat /d/name.txt /renamed"),
+        "served\nserved"
+    );
+    let stat = project.sh("added", "stat -c '%a %u %Y' /d/name.txt");
+    assert_eq!(stat, "600 0 1000000000");
+    let digest = rdocker::store::digest::Digest::of(b"served\n").to_string();
+    project
+        .build(
+            "added",
+            &format!("FROM busybox\nADD --checksum={digest} {url}/f /f\n"),
+            &[],
+        )
+        .ok();
+    let wrong = rdocker::store::digest::Digest::of(b"other").to_string();
+    let error = project
+        .build(
+            "added",
+            &format!("FROM busybox\nADD --checksum={wrong} {url}/f /f\n"),
+            &[],
+        )
+        .fails(1);
+    assert!(error.contains("digest mismatch"), "{error}");
+    let error = project
+        .build("added", &format!("FROM busybox\nADD {url}/ /f\n"), &[])
+        .fails(1);
+    assert!(error.contains("cannot determine filename"), "{error}");
+}
+
+#[test]
+fn add_unpacks_local_archives_unless_told_otherwise() {
+    let project = Project::new();
+    let file = "FROM busybox\nADD archive.tgz /x/\nADD --unpack=false archive.tgz /y/\nADD --chown=5:6 archive.tgz /z\n";
+    project.build("unpacked", file, &[]).ok();
+    assert_eq!(
+        project.sh("unpacked", "stat -c %u:%g /x/sub/c.txt /z/sub/c.txt; ls /y"),
+        "7:8\n5:6\narchive.tgz"
+    );
+}
+
+#[test]
+fn named_contexts_stand_for_stages_and_images() {
+    let project = Project::new();
+    let other = project.host.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("f"), "named\n").unwrap();
+    let named = format!("extra={}", other.display());
+    let file =
+        "FROM base\nCOPY --from=extra f /f\nRUN --mount=type=bind,from=extra,target=/m cat /m/f\n";
+    let flags = [
+        "--build-context",
+        &named,
+        "--build-context",
+        "base=docker-image://busybox",
+    ];
+    let out = project.build("named", file, &flags).ok();
+    assert!(out.lines().any(|line| line == "named"), "{out}");
+}
