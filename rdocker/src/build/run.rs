@@ -267,11 +267,8 @@ impl Work<'_, '_> {
             identity: Accounts::read(&root.path())?.resolve(&image.user, &[])?,
             mounts: prepared.binds(),
             files: self.network_files(network, cell)?,
-            thermal: start::thermal(Path::new("/sys/devices/system/cpu")),
-            seccomp: start::seccomp_profile(&host_config)?,
-            cgroup_v2: cgroup::is_unified(),
             rootfs: root.path(),
-            ..Facts::default()
+            ..start::machine(self.build.host, &host_config, id)?
         };
         spec::build(&config, &host_config, &facts)
     }

@@ -106,13 +106,24 @@ fn gather(host: &Host, record: &Record, places: &Places) -> Result<Facts> {
         join: joined(&containers, host_config, places)?,
         devices: devices(host_config)?,
         block_devices: block_devices(host_config)?,
+        init: init_program(host_config)?,
+        rootfs,
+        ..machine(host, host_config, &record.id)?
+    })
+}
+
+/// What a container depends on that has nothing to do with its files: the machine and the profile.
+///
+/// # Errors
+/// A seccomp profile of the user's that is none.
+pub fn machine(host: &Host, host_config: &HostConfig, id: &str) -> Result<Facts> {
+    Ok(Facts {
         thermal: thermal(Path::new("/sys/devices/system/cpu")),
         seccomp: seccomp_profile(host_config)?,
-        init: init_program(host_config)?,
-        cgroup: cgroup::place(host, &host_config.resources, &record.id),
+        cgroup: cgroup::place(host, &host_config.resources, id),
         in_user_namespace: host.in_user_namespace,
         lacks_tty_group: host.in_user_namespace && !maps_group(5),
-        rootfs,
+        ..Facts::default()
     })
 }
 
@@ -347,7 +358,7 @@ fn block_devices(host: &HostConfig) -> Result<BTreeMap<String, (u32, u32)>> {
 }
 
 /// Counters of thermal throttling tell one container what others do; they are masked.
-pub fn thermal(cpus: &Path) -> Vec<String> {
+fn thermal(cpus: &Path) -> Vec<String> {
     let mut list: Vec<String> = fs::read_dir(cpus)
         .into_iter()
         .flatten()
@@ -360,11 +371,7 @@ pub fn thermal(cpus: &Path) -> Vec<String> {
     list
 }
 
-/// The profile that a container's options ask for; `None` confines nothing.
-///
-/// # Errors
-/// A profile of the user's that is none.
-pub fn seccomp_profile(host: &HostConfig) -> Result<Option<Value>> {
+fn seccomp_profile(host: &HostConfig) -> Result<Option<Value>> {
     let given = host.security_opt.iter().flatten().find_map(|option| {
         option
             .strip_prefix("seccomp=")
