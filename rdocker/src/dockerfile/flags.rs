@@ -140,7 +140,14 @@ pub fn pairs(instruction: &str, rest: &str, escape: char) -> Result<Vec<(String,
             .ok_or_else(|| format!("{instruction} must have two arguments"))?;
         return Ok(vec![(name.to_owned(), value.trim().to_owned())]);
     }
-    let pair = |word: &String| match word.split_once('=') {
+    let pair = |word: &String| match whole_quoted(word).unwrap_or(word).split_once('=') {
+        Some((name, value)) if whole_quoted(word).is_some() && !name.is_empty() => {
+            let quote = &word[..1];
+            Ok((
+                format!("{quote}{name}{quote}"),
+                format!("{quote}{value}{quote}"),
+            ))
+        }
         Some(("", _)) => Err(format!("{instruction} names can not be blank")),
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => Err(format!(
@@ -148,6 +155,13 @@ pub fn pairs(instruction: &str, rest: &str, escape: char) -> Result<Vec<(String,
         )),
     };
     words.iter().map(pair).collect()
+}
+
+/// What is between quotes that hold a whole `NAME=value` together.
+fn whole_quoted(word: &str) -> Option<&str> {
+    let quote = word.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let inner = word[1..].strip_suffix(quote)?;
+    (!inner.contains(quote)).then_some(inner)
 }
 
 #[cfg(test)]
