@@ -1,5 +1,6 @@
 //! `RUN`: a container of the OCI runtime on an overlay of the layers so far.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,12 +21,15 @@ use super::stage::{Plan, Work};
 use super::{cancelled, context};
 use crate::container::api::{Config, HostConfig};
 use crate::container::identity::Accounts;
+use crate::container::record::{Places, Record};
 use crate::container::spec::{self, Facts};
-use crate::container::{cgroup, id, start};
+use crate::container::{cgroup, id, network, start};
 use crate::dockerfile::{Command, Run};
 use crate::error::{Error, Result};
 use crate::image::instruction::{command_line, workdir};
-use crate::network::files::{Names, Resolver, hosts, resolv_conf};
+use crate::network::attach::{self, Attached};
+use crate::network::sandbox::Sandbox as Netns;
+use crate::network::{DEFAULT, Wish};
 use crate::runtime::last_error;
 
 /// How often a step looks whether the build is to end.
@@ -69,7 +73,7 @@ impl Work<'_, '_> {
             mounts.push(mount);
         }
         let mut prepared = Prepared::gather(self, mounts)?;
-        let network = self.network(run)?;
+        let network = self.network(run);
         if run.security.as_deref() == Some("insecure") && !self.build.options.insecure {
             return Err(Error::Hinted {
                 message: "security.insecure is not allowed".to_owned(),
@@ -138,17 +142,12 @@ impl Work<'_, '_> {
         }
     }
 
-    /// The network mode: `none`, or the host's.
-    fn network(&self, run: &Run) -> Result<String> {
+    /// The network mode: `none`, `host`, or the name of a network.
+    fn network(&self, run: &Run) -> String {
         let asked = run.network.as_deref().filter(|mode| *mode != "default");
-        let mode = asked.unwrap_or(&self.build.options.network);
-        match mode {
-            "none" | "host" => Ok(mode.to_owned()),
-            "" | "default" => Ok("host".to_owned()),
-            other => Err(Error::Hinted {
-                message: format!("network {other} is not available to builds"),
-                hint: "give --network host or --network none".to_owned(),
-            }),
+        match asked.unwrap_or(&self.build.options.network) {
+            "" | "default" => DEFAULT.to_owned(),
+            mode => mode.to_owned(),
         }
     }
 
@@ -177,13 +176,18 @@ impl Work<'_, '_> {
             .trim_start_matches('/')
             .as_bytes();
         super::tree::make_dirs(root.fd.as_fd(), cwd, (0, 0))?;
-        let config = self.spec(
-            run, program, prepared, network, arguments, &id, &cell, &root,
-        )?;
+        let record = self.record_of(run, program, prepared, network, arguments, &id);
+        let attached = self.connect(&record, &cell)?;
+        let spec = self.spec(&record, prepared, &cell, &root)?;
         let path = cell.dir.join("config.json");
-        fs::write(&path, config.to_string()).map_err(|errno| Error::host("write", &path, errno))?;
+        fs::write(&path, spec.to_string()).map_err(|errno| Error::host("write", &path, errno))?;
         build.report.step(Event::Running(at, &id[..12]));
         let ran = prepared.serve(|| self.wait(at, &id, &cell));
+        if let Some(attached) = attached {
+            attached.close();
+            // What is left is found again by `attach::sweep`.
+            let _ = attach::down(build.host, &id);
+        }
         build.report.step(Event::Removed(at, &id[..12]));
         match ran? {
             0 => root.finish(),
@@ -213,11 +217,8 @@ impl Work<'_, '_> {
         Root::mount(build, &layers)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "everything that a container is made of"
-    )]
-    fn spec(
+    /// The container as if it were one of the user's.
+    fn record_of(
         &self,
         run: &Run,
         program: &Program,
@@ -225,83 +226,91 @@ impl Work<'_, '_> {
         network: &str,
         arguments: &[String],
         id: &str,
-        cell: &Cell,
-        root: &Root,
-    ) -> Result<serde_json::Value> {
+    ) -> Record {
         let options = self.build.options;
         let image = &self.state.config.config;
         let mut env = image.env.clone();
         env.extend(arguments.iter().cloned());
         env.extend(self.scope.proxies());
         env.extend(prepared.env().iter().cloned());
-        let config = Config {
-            hostname: "rdocker-build".to_owned(),
-            user: image.user.clone(),
-            env,
-            cmd: Some(program.arguments.clone()),
-            working_dir: image.working_dir.clone(),
-            ..Config::default()
+        let unified = cgroup::is_unified();
+        let wish = Wish {
+            network: network.to_owned(),
+            ..Wish::default()
         };
-        let cgroupns = if cgroup::is_unified() {
-            "private"
-        } else {
-            "host"
-        };
-        let host_config = HostConfig {
-            network_mode: network.to_owned(),
-            ipc_mode: "private".to_owned(),
-            cgroupns_mode: cgroupns.to_owned(),
-            shm_size: if options.shm_size > 0 {
-                options.shm_size
-            } else {
-                SHM_SIZE
-            },
-            privileged: run.security.as_deref() == Some("insecure"),
-            security_opt: Some(options.security.clone()),
-            tmpfs: prepared.tmpfs(),
-            resources: options.resources.clone(),
-            ..HostConfig::default()
-        };
-        let facts = Facts {
+        Record {
             id: id.to_owned(),
-            identity: Accounts::read(&root.path())?.resolve(&image.user, &[])?,
+            name: format!("build-{}", &id[..12]),
+            created: jiff::Timestamp::now(),
+            image: String::new(),
+            config: Config {
+                hostname: "rdocker-build".to_owned(),
+                user: image.user.clone(),
+                env,
+                cmd: Some(program.arguments.clone()),
+                working_dir: image.working_dir.clone(),
+                ..Config::default()
+            },
+            host_config: HostConfig {
+                network_mode: network.to_owned(),
+                ipc_mode: "private".to_owned(),
+                cgroupns_mode: if unified { "private" } else { "host" }.to_owned(),
+                shm_size: if options.shm_size > 0 {
+                    options.shm_size
+                } else {
+                    SHM_SIZE
+                },
+                privileged: run.security.as_deref() == Some("insecure"),
+                security_opt: Some(options.security.clone()),
+                tmpfs: prepared.tmpfs(),
+                resources: options.resources.clone(),
+                extra_hosts: Some(options.hosts.clone()),
+                ..HostConfig::default()
+            },
             mounts: prepared.binds(),
-            files: self.network_files(network, cell)?,
-            rootfs: root.path(),
-            ..start::machine(self.build.host, &host_config, id)?
-        };
-        spec::build(&config, &host_config, &facts)
+            networks: vec![wish],
+            platform: "linux".to_owned(),
+        }
     }
 
-    fn network_files(&self, network: &str, cell: &Cell) -> Result<Vec<(&'static str, PathBuf)>> {
-        let settings = &self.build.host.settings;
-        let resolver = Resolver {
-            servers: &settings.dns,
-            search: &settings.dns_search,
-            options: &settings.dns_opts,
-            own_namespace: network != "host",
-        };
-        let names = Names {
-            hostname: "rdocker-build",
-            extra: &self.build.options.hosts,
-            ..Names::default()
-        };
-        let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let files = [
-            ("/etc/hosts", "hosts", hosts(&names)),
-            (
-                "/etc/resolv.conf",
-                "resolv.conf",
-                resolv_conf(&host, &resolver),
-            ),
-        ];
-        let mut list = Vec::new();
-        for (target, name, text) in files {
-            let path = cell.dir.join(name);
-            fs::write(&path, text).map_err(|errno| Error::host("write", &path, errno))?;
-            list.push((target, path));
+    fn spec(
+        &self,
+        record: &Record,
+        prepared: &Prepared<'_>,
+        cell: &Cell,
+        root: &Root,
+    ) -> Result<serde_json::Value> {
+        let mut join = BTreeMap::new();
+        if network::is_bridged(&record.host_config.network_mode) {
+            join.insert("network", Netns::path(&cell.dir));
         }
-        Ok(list)
+        let files = [("/etc/hosts", "hosts"), ("/etc/resolv.conf", "resolv.conf")];
+        let facts = Facts {
+            id: record.id.clone(),
+            identity: Accounts::read(&root.path())?.resolve(&record.config.user, &[])?,
+            mounts: prepared.binds(),
+            files: files
+                .map(|(target, name)| (target, cell.dir.join(name)))
+                .to_vec(),
+            join,
+            rootfs: root.path(),
+            ..start::machine(self.build.host, &record.host_config, &record.id)?
+        };
+        spec::build(&record.config, &record.host_config, &facts)
+    }
+
+    /// Gives the container its place in a network, and writes the files that name it.
+    fn connect(&self, record: &Record, cell: &Cell) -> Result<Option<Attached>> {
+        let host = self.build.host;
+        if !network::is_bridged(&record.host_config.network_mode) {
+            network::write_files(host, record, &cell.dir, &[])?;
+            return Ok(None);
+        }
+        let places = Places {
+            dir: cell.dir.clone(),
+            run: cell.dir.clone(),
+        };
+        network::up(host, record, &places).map(Some)
     }
 
     /// Starts the container, passes on what it prints, gives its exit code.

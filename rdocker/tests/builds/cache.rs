@@ -208,6 +208,8 @@ fn kill_9_at_any_moment_leaves_a_store_that_the_next_command_repairs() {
     .unwrap();
     let args = [
         "build",
+        "--network",
+        "none",
         "--no-cache",
         "--progress",
         "plain",

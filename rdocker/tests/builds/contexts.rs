@@ -25,32 +25,61 @@ fn archives_and_dockerfiles_are_contexts() {
     let host = &project.host;
     for flags in ["-cf", "-czf", "-cjf", "-cJf"] {
         let archive = tar(&project, flags);
-        host.run_with(&["build", "-q", "-t", "piped", "-"], &archive)
-            .ok();
+        host.run_with(
+            &["build", "--network", "none", "-q", "-t", "piped", "-"],
+            &archive,
+        )
+        .ok();
         let files = project.sh("piped", "ls /all/a.txt /all/ignored.txt 2>/dev/null; true");
         assert_eq!(files, "/all/a.txt", "{flags}: .dockerignore counts");
     }
     let file = host.path().join("context.tar.gz");
     fs::write(&file, tar(&project, "-czf")).unwrap();
-    host.run(&["build", "-q", "-t", "filed", file.to_str().unwrap()])
-        .ok();
+    host.run(&[
+        "build",
+        "--network",
+        "none",
+        "-q",
+        "-t",
+        "filed",
+        file.to_str().unwrap(),
+    ])
+    .ok();
     let alone = b"FROM busybox\nRUN echo alone > /f\n";
-    host.run_with(&["build", "-q", "-t", "alone", "-"], alone)
-        .ok();
+    host.run_with(
+        &["build", "--network", "none", "-q", "-t", "alone", "-"],
+        alone,
+    )
+    .ok();
     assert_eq!(project.sh("alone", "cat /f"), "alone");
     let error = host
-        .run_with(&["build", "-"], b"FROM busybox\nCOPY a.txt /\n")
+        .run_with(
+            &["build", "--network", "none", "-"],
+            b"FROM busybox\nCOPY a.txt /\n",
+        )
         .fails(1);
     assert!(error.contains("file not found in build context"), "{error}");
     let context = project.context().display().to_string();
     let dockerfile = b"FROM busybox\nCOPY a.txt /from-stdin\n";
     host.run_with(
-        &["build", "-q", "-t", "both", "-f", "-", &context],
+        &[
+            "build",
+            "--network",
+            "none",
+            "-q",
+            "-t",
+            "both",
+            "-f",
+            "-",
+            &context,
+        ],
         dockerfile,
     )
     .ok();
     assert_eq!(project.sh("both", "cat /from-stdin"), "a");
-    let error = host.run(&["build", "/no/such/context"]).fails(1);
+    let error = host
+        .run(&["build", "--network", "none", "/no/such/context"])
+        .fails(1);
     assert!(
         error.contains("path \"/no/such/context\" not found"),
         "{error}"
@@ -127,7 +156,7 @@ fn repositories_are_contexts_and_sources() {
     let build = |name: &str, place: &str| {
         let out = project
             .host
-            .command(&["build", "-q", "-t", name, place])
+            .command(&["build", "--network", "none", "-q", "-t", name, place])
             .env("GIT_SSH", &ssh)
             .env("GIT_SSH_VARIANT", "simple")
             .output()
@@ -154,7 +183,7 @@ fn repositories_are_contexts_and_sources() {
     }
     let out = project
         .host
-        .command(&["build", "-q", "-t", "added", "-"])
+        .command(&["build", "--network", "none", "-q", "-t", "added", "-"])
         .env("GIT_SSH", &ssh)
         .env("GIT_SSH_VARIANT", "simple")
         .stdin(std::process::Stdio::piped())

@@ -244,7 +244,16 @@ fn interrupting_a_build_ends_its_container_and_leaves_nothing() {
     .unwrap();
     let mut child = project
         .host
-        .command(&["build", "--progress", "plain", "-t", "no", &context])
+        .command(&[
+            "build",
+            "--network",
+            "none",
+            "--progress",
+            "plain",
+            "-t",
+            "no",
+            &context,
+        ])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();

@@ -44,6 +44,10 @@ impl Project {
             self.context().display().to_string(),
         );
         let mut args = vec!["build", "--progress", "plain", "-t", name, "-f", &file];
+        if !flags.contains(&"--network") {
+            // The default network would be a bridge of the machine that the tests run on.
+            args.extend(["--network", "none"]);
+        }
         args.extend(flags);
         args.push(&context);
         self.host.run(&args)
