@@ -7,7 +7,7 @@ RELEASE := target/$(TARGET)/release
 # What a Debian 12 machine needs besides cargo: to build, to try, to test.
 BUILD_PACKAGES := gcc make pkg-config
 TRY_PACKAGES := $(BUILD_PACKAGES) busybox-static jq mmdebstrap
-TEST_PACKAGES := $(TRY_PACKAGES) runc crun strace uidmap libseccomp-dev docker-registry skopeo \
+TEST_PACKAGES := $(TRY_PACKAGES) runc crun strace valgrind uidmap libseccomp-dev docker-registry skopeo \
 	podman apache2-utils openssl procps qemu-system-x86 cpio e2fsprogs iproute2 nftables \
 	containerd docker.io buildah containernetworking-plugins protobuf-compiler socat curl \
 	git bzip2 xz-utils
