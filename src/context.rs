@@ -1,5 +1,6 @@
 //! What every verb is given: the store, the log, the global flags, facts about the host.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -103,6 +104,8 @@ pub struct Context {
     pub global: Global,
     /// Facts about the host, read when they are asked for.
     pub host: Host,
+    /// The mount that keel is executed from: see `seal`.
+    pub seal: Option<OwnedFd>,
 }
 
 impl Context {
@@ -130,6 +133,7 @@ impl Context {
             log,
             global,
             host,
+            seal: None,
         })
     }
 

@@ -14,7 +14,7 @@ use crate::foreground;
 use crate::handover;
 use crate::plan::fds::Fds;
 use crate::plan::settings::bit_mask;
-use crate::plan::{Facts, Plan, Step, namespaces};
+use crate::plan::{self, Facts, Plan, Step, namespaces};
 use crate::spawn::{self, Role};
 use crate::state::{Container, Status};
 use crate::sys::proc;
@@ -112,20 +112,17 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let kinds = spawn::namespaces_to_enter(pid)?;
     if kinds & namespaces::USER == 0 {
         plan.process.limit_capabilities(context.host.capabilities());
+        let visible = kinds & namespaces::PID != 0 && plan::peers_may_trace(&spec);
+        if let Some(filter) = &mut plan.seccomp {
+            filter.first = visible && !plan.process.no_new_privs;
+        }
     }
     let mut fds = Fds {
+        seal: context.seal.take(),
         init: Some((init, kinds)),
         ..Fds::default()
     };
-    let terminal = match plan.process.terminal {
-        None => None,
-        Some(_) => {
-            let (ours, theirs) = handover::console(args.console_socket.as_deref())?;
-            fds.console = Some(theirs);
-            fds.relayed = ours.is_some();
-            ours
-        }
-    };
+    let terminal = open_terminal(args, &plan, &mut fds)?;
     let signals = if args.detach {
         None
     } else {
@@ -134,7 +131,6 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
 
     let affinity = affinity(&process)?;
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
-    drop(fds);
     let cloned = || format!("process {} is cloned for {}", process.pid, args.id);
     context.log.debug(cloned);
     set_affinity(&process, affinity.0.as_deref())?;
@@ -148,7 +144,11 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     if plan.waits_at_birth {
         process.go(&plan)?;
     }
-    handover::seccomp_listener(&plan, &process, &container.record, Status::Running)?;
+    drop(fds);
+    if kinds & namespaces::PID != 0 {
+        process.follow(&plan)?;
+    }
+    handover::seccomp_listener(&plan, &mut process, &container.record, Status::Running)?;
     process.wait_for(&plan, Step::Created)?;
     let terminal = terminal
         .map(|socket| handover::receive_terminal(&socket))
@@ -167,6 +167,17 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     };
     let code = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), None)?;
     u8::try_from(code).map_err(|_| Error::Failed("an exit code is at most 255".into()))
+}
+
+/// Opens where the process sends its terminal's master; returns keel's own end, if it is that.
+fn open_terminal(args: &Args, plan: &Plan, fds: &mut Fds) -> Result<Option<OwnedFd>> {
+    if plan.process.terminal.is_none() {
+        return Ok(None);
+    }
+    let (ours, theirs) = handover::console(args.console_socket.as_deref())?;
+    fds.console = Some(theirs);
+    fds.relayed = ours.is_some();
+    Ok(ours)
 }
 
 /// The container's first process, if the container may be entered.

@@ -91,7 +91,7 @@ pub fn send_pidfd(path: &Path, kind: &[u8], pidfd: BorrowedFd<'_>) -> Result<()>
 /// [`Error::Host`] if the agent does not listen or the descriptor cannot be copied (Linux 5.6).
 pub fn seccomp_listener(
     plan: &Plan,
-    process: &Spawned,
+    process: &mut Spawned,
     record: &Record,
     status: Status,
 ) -> Result<()> {

@@ -155,3 +155,58 @@ fn unsafe_code_is_in_sys_alone() {
         assert!(module == "sys" || !(found || allowed), "{}", path.display());
     }
 }
+
+/// The number in front of `what` in the README.
+fn promised(what: &str) -> usize {
+    let readme = include_str!("../README.md");
+    let end = readme.find(what).expect(what);
+    let word = readme[..end].split_whitespace().last().expect(what);
+    word.parse().expect(what)
+}
+
+/// A promise must hold, and be near the truth.
+fn holds(what: &str, is: usize) {
+    let most = promised(what);
+    assert!(
+        is <= most && is * 5 > most * 4,
+        "README: at most {most} {what}; it is {is}"
+    );
+}
+
+#[test]
+fn the_readme_counts_unsafe_code() {
+    let pieces = |code: &str| {
+        let words = ["unsafe {", "unsafe impl", "unsafe extern", "unsafe fn"];
+        words
+            .iter()
+            .map(|word| code.matches(word).count())
+            .sum::<usize>()
+    };
+    let counts = code().into_iter().map(|(_, _, code)| pieces(&code));
+    holds("pieces of unsafe code", counts.sum());
+}
+
+#[test]
+fn the_readme_counts_crates() {
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args([
+            "tree", "-p", "keel", "--edges", "normal", "--prefix", "none",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(tree.stdout).unwrap();
+    let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let names: std::collections::BTreeSet<String> = text.lines().map(name).collect();
+    holds("crates", names.len());
+}
+
+/// Where a release was built beside these tests.
+#[test]
+fn the_readme_knows_how_large_the_binary_is() {
+    let test = std::env::current_exe().unwrap();
+    let target = test.ancestors().nth(3).unwrap();
+    if let Ok(stat) = fs::metadata(target.join("release/keel")) {
+        holds("kB of binary", usize::try_from(stat.len()).unwrap() / 1000);
+    }
+}

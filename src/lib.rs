@@ -38,6 +38,7 @@ pub mod cgroups; // the container's cgroups on v1, hybrid and v2
 pub mod bundle; // a bundle's directory and its config.json, decoded
 pub mod host; // facts about the host, read once
 pub mod users; // names in a container's own passwd and group files
+pub mod seal; // keel's own binary, out of a container's reach
 pub mod log; // --log, --log-format, --debug
 pub mod units; // sizes, durations and times as people write them
 pub mod error; // why a command failed, in the words that callers match

@@ -7,6 +7,7 @@ use std::io::Write;
 use keel::cli::{self, Exit, Invocation};
 use keel::context::{self, Context, Global};
 use keel::error::Error;
+use keel::seal;
 
 #[cfg(debug_assertions)]
 #[global_allocator]
@@ -15,6 +16,10 @@ static GUARD: keel::sys::guard::Guard = keel::sys::guard::Guard;
 keel::entry!(run);
 
 fn run() -> u8 {
+    let sealed = match seal::is_needed(std::env::args_os()) {
+        true => seal::seal(std::env::args_os()),
+        false => Ok(None),
+    };
     let Invocation { global, verb } = cli::parse(std::env::args_os());
     let verb = match verb {
         Ok(verb) => verb,
@@ -27,6 +32,10 @@ fn run() -> u8 {
     let (prefix, code) = (verb.failure_prefix(), verb.failure_code());
     let mut context = match Context::new(global.clone()) {
         Ok(context) => context,
+        Err(error) => return fail(&global, &error.line(), &error, code),
+    };
+    context.seal = match sealed {
+        Ok(mount) => mount,
         Err(error) => return fail(&global, &error.line(), &error, code),
     };
     match keel::verbs::run(verb, &mut context) {

@@ -135,7 +135,7 @@ fn change(action: Action, container: &Container, spec: &Spec, context: &Context)
         Action::Add => Role::Mount,
         Action::Remove => Role::Unmount,
     };
-    let process = spawn::start(&mut plan, &mut fds, &Placement::Nowhere, role)?;
+    let mut process = spawn::start(&mut plan, &mut fds, &Placement::Nowhere, role)?;
     process.wait_for(&plan, Step::Created).map(drop)
 }
 

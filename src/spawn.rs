@@ -1,5 +1,6 @@
 //! The parent's half of making a process: how it is born, what it is given, what it reports.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -24,6 +25,8 @@ pub struct Spawned {
     /// Its pidfd.
     pub pidfd: OwnedFd,
     report: OwnedFd,
+    /// Frames that have come before their turn.
+    early: VecDeque<Frame>,
     /// Whether it still has to be put into its cgroup.
     must_be_placed: bool,
     settled: bool,
@@ -107,6 +110,7 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) 
                 pid,
                 pidfd,
                 report: ours,
+                early: VecDeque::new(),
                 must_be_placed,
                 settled: false,
             })
@@ -249,7 +253,7 @@ pub fn namespaces_to_enter(pid: i32) -> Result<u64> {
 
 /// A pid or time namespace takes effect for children only: the runtime joins or makes it, has the
 /// child, and goes back.
-fn join_for_children(plan: &Plan, fds: &mut Fds) -> Result<Joined> {
+fn join_for_children(plan: &Plan, fds: &Fds) -> Result<Joined> {
     let mut joined = Joined::default();
     let copy = |fd: &OwnedFd| {
         let copy = fd.try_clone();
@@ -270,24 +274,6 @@ fn join_for_children(plan: &Plan, fds: &mut Fds) -> Result<Joined> {
             },
             _ => {}
         }
-    }
-    if let Some((init, kinds)) = &mut fds.init
-        && *kinds & PID != 0
-    {
-        // Without the host's rights over it, the way into the pid namespace leads through the user
-        // namespace.
-        let own = way_back(PID)?;
-        let (way, result) = match clone::setns(init.as_fd(), PID) {
-            Err(Errno::EPERM) if *kinds & USER != 0 => {
-                (PID | USER, clone::setns(init.as_fd(), PID | USER))
-            }
-            other => (PID, other),
-        };
-        result.map_err(|errno| Error::host("join", "the container's namespaces", errno))?;
-        *kinds &= !way;
-        // Without a way back there is nothing left that exec would have to do in its own.
-        let own = own.filter(|_| way == PID);
-        joined.restore.extend(own.map(|own| (own, PID)));
     }
     if let Some(offsets) = &plan.namespaces.time_offsets {
         joined
@@ -327,6 +313,31 @@ impl Spawned {
             driver.place(self.pid)?;
         }
         group.map_or(Ok(()), |group| group.place(self.pid))
+    }
+
+    /// Goes over from a process that has entered the container to the one that it has cloned into the
+    /// container's pid namespace, and ends with that: see `child::join`.
+    ///
+    /// # Errors
+    /// The fault that the process reports instead, or how it ended.
+    pub fn follow(&mut self, plan: &Plan) -> Result<()> {
+        let pid = loop {
+            match receive(self.report.as_fd())? {
+                Some(frame) if frame.step == Step::Appear && frame.kind == Kind::Reached => {
+                    break frame.errno;
+                }
+                // The new process may be faster than the one that tells of it.
+                Some(frame) if frame.kind == Kind::Reached => self.early.push_back(frame),
+                Some(frame) => return Err(plan.explain(frame)),
+                None => return Err(self.death()),
+            }
+        };
+        let failed = |errno| Error::host("follow", "the container's process", errno);
+        // It is a child of this process, so its number is not given to another before it is reaped.
+        let pidfd = fd::pidfd_open(pid).map_err(failed)?;
+        let first = std::mem::replace(&mut self.pidfd, pidfd);
+        self.pid = pid;
+        fd::wait(first.as_fd()).map(drop).map_err(failed)
     }
 
     /// Writes the id maps of the new user namespace.
@@ -389,7 +400,7 @@ impl Spawned {
     ///
     /// # Errors
     /// [`Error::Host`] if the file system does not take part.
-    pub fn map_owners(&self, plan: &Plan, mount: &Mount) -> Result<()> {
+    pub fn map_owners(&mut self, plan: &Plan, mount: &Mount) -> Result<()> {
         let What::Bind {
             source,
             inside: Some(_),
@@ -452,7 +463,7 @@ impl Spawned {
     ///
     /// # Errors
     /// Whatever the process has reported instead of waiting, or that it is gone.
-    pub fn go(&self, plan: &Plan) -> Result<()> {
+    pub fn go(&mut self, plan: &Plan) -> Result<()> {
         let frame = Frame {
             kind: Kind::Go,
             step: Step::Born,
@@ -473,8 +484,12 @@ impl Spawned {
     ///
     /// # Errors
     /// The fault that it reports, or how it ended.
-    pub fn wait_for(&self, plan: &Plan, step: Step) -> Result<Frame> {
-        match receive(self.report.as_fd())? {
+    pub fn wait_for(&mut self, plan: &Plan, step: Step) -> Result<Frame> {
+        let frame = match self.early.pop_front() {
+            Some(frame) => Some(frame),
+            None => receive(self.report.as_fd())?,
+        };
+        match frame {
             Some(frame) if frame.kind == Kind::Reached && frame.step == step => Ok(frame),
             Some(frame) if frame.kind == Kind::Fault => Err(plan.explain(frame)),
             Some(frame) => {

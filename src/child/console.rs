@@ -17,7 +17,7 @@ use crate::sys::{Errno, fd, mount, path, tty};
 const DEVPTS_MAGIC: i64 = 0x1cd1;
 
 /// Makes a terminal, binds it on `/dev/console`, sends its master away and takes its slave as
-/// controlling terminal and standard streams.
+/// standard streams.
 pub fn attach(plan: &Plan, fds: &Fds, root: BorrowedFd<'_>) -> Result<(), Fault> {
     let Some(size) = plan.process.terminal else {
         return Ok(());
@@ -55,7 +55,16 @@ fn open(root: BorrowedFd<'_>, size: tty::Size) -> Result<(OwnedFd, OwnedFd), Fau
     Ok((master, slave))
 }
 
-/// Sends the master away and makes the slave controlling terminal and standard streams.
+/// Makes the terminal that [`attach`] has put on the standard streams the controlling one of this
+/// process, a session leader.
+pub fn control(plan: &Plan) -> Result<(), Fault> {
+    match plan.process.terminal {
+        Some(_) => tty::make_controlling(fd::borrow(0)).at(Step::Console, 0),
+        None => Ok(()),
+    }
+}
+
+/// Sends the master away and makes the slave the standard streams.
 fn hand_out(fds: &Fds, master: OwnedFd, slave: OwnedFd) -> Result<(), Fault> {
     let at = |result: Result<(), Errno>| result.at(Step::Console, 0);
     let mut digits = [0; 20];
@@ -70,7 +79,6 @@ fn hand_out(fds: &Fds, master: OwnedFd, slave: OwnedFd) -> Result<(), Fault> {
     if let Some(socket) = &fds.console {
         at(fd::send_fd(socket.as_fd(), name.to_bytes(), master.as_fd()))?;
     }
-    at(tty::make_controlling(slave.as_fd()))?;
     for stream in 0..=2 {
         at(tty::make_stdio(slave.as_fd(), stream))?;
     }

@@ -66,15 +66,27 @@ fn borrowed(plan: &Plan) -> u64 {
 /// A profile with a listener is loaded already: see [`hand_over_listener`].
 pub fn confine(plan: &Plan) -> Result<(), Fault> {
     match &plan.seccomp {
-        Some(filter) if filter.listener.is_none() => load(plan, filter).map(drop),
+        Some(filter) if filter.listener.is_none() && !filter.first => load(plan, filter).map(drop),
         _ => Ok(()),
+    }
+}
+
+/// Loads the filter at once, if this process may not keep the capability for it any longer.
+pub fn confine_first(plan: &Plan) -> Result<Option<OwnedFd>, Fault> {
+    match &plan.seccomp {
+        Some(filter) if filter.first => load(plan, filter),
+        _ => Ok(None),
     }
 }
 
 /// Loads a filter whose notifications somebody answers, and tells the runtime the descriptor's
 /// number. The agent has it before this process can need an answer: what tells is write(2), the one
-/// call that a profile may not send to the agent.
-pub fn hand_over_listener(plan: &Plan, report: &Report) -> Result<(), Fault> {
+/// call that a profile may not send to the agent. `early` is the one of a filter that is loaded.
+pub fn hand_over_listener(
+    plan: &Plan,
+    early: Option<OwnedFd>,
+    report: &Report,
+) -> Result<(), Fault> {
     let Some(filter) = plan
         .seccomp
         .as_ref()
@@ -82,7 +94,11 @@ pub fn hand_over_listener(plan: &Plan, report: &Report) -> Result<(), Fault> {
     else {
         return Ok(());
     };
-    let Some(listener) = load(plan, filter)? else {
+    let listener = match early {
+        Some(listener) => Some(listener),
+        None => load(plan, filter)?,
+    };
+    let Some(listener) = listener else {
         return Err(Errno::EBADF).at(Step::SeccompListener, 0);
     };
     report.tell(Step::SeccompListener, 0, listener.as_raw_fd());

@@ -10,12 +10,15 @@ use super::report::{At, Fault, Report};
 use crate::plan::fds::Fds;
 use crate::plan::namespaces::{NET, PID, TIME, USER};
 use crate::plan::{Plan, Step};
+use crate::sys::clone::Side;
 use crate::sys::fd::Close;
 use crate::sys::{Errno, clone, fd, mount, net, path, proc};
 
 /// Ties this process to its parent until the container is created, enters the cgroups that it was
 /// not born in, and waits to be released.
-pub fn leave_the_parent(plan: &Plan, fds: &Fds, report: &Report) -> Result<(), Fault> {
+pub fn leave_the_parent(plan: &Plan, fds: &mut Fds, report: &Report) -> Result<(), Fault> {
+    // Early, so that it is the runtime that closes the last one: see `seal`.
+    drop(fds.seal.take());
     proc::set_parent_death_signal(libc::SIGKILL).at(Step::Born, 0)?;
     for (index, door) in fds.doors.iter().enumerate() {
         // "0" is the writer itself: cgroup-v1/cgroups.rst, "Attaching processes".
@@ -72,12 +75,13 @@ pub fn enter_namespaces(plan: &Plan, fds: &Fds) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Enters the namespaces of a running container, all at once.
+/// Enters the namespaces of a running container, all at once. Says whether a pid namespace is among
+/// them: that takes effect for children only.
 ///
 /// Man page: setns(2), "pidfd", Linux 5.8. Nothing is looked up in the container's procfs.
-pub fn enter_container(fds: &mut Fds) -> Result<(), Fault> {
+pub fn enter_container(fds: &mut Fds) -> Result<bool, Fault> {
     let Some((init, kinds)) = fds.init.take() else {
-        return Ok(());
+        return Ok(false);
     };
     clone::setns(init.as_fd(), kinds).at(Step::Join, 0)?;
     std::mem::forget(init);
@@ -86,7 +90,22 @@ pub fn enter_container(fds: &mut Fds) -> Result<(), Fault> {
         proc::set_uid(0).at(Step::BecomeRoot, 0)?;
         proc::set_parent_death_signal(libc::SIGKILL).at(Step::BecomeRoot, 0)?;
     }
-    Ok(())
+    Ok(kinds & PID != 0)
+}
+
+/// Goes on as a child of the runtime in the pid namespace that was entered; the process so far ends,
+/// after telling the runtime the pid of the one that takes its place.
+pub fn appear(report: &Report) -> Result<(), Fault> {
+    match clone::clone3(libc::CLONE_PARENT as u64, None).at(Step::Appear, 0)? {
+        Side::Parent { pid, .. } => {
+            report.tell(Step::Appear, 0, pid);
+            clone::exit_now(0)
+        }
+        Side::Child => {
+            proc::set_parent_death_signal(libc::SIGKILL).at(Step::Appear, 0)?;
+            nix::unistd::setsid().map(drop).at(Step::Session, 0)
+        }
+    }
 }
 
 /// A session, a keyring, and a working loopback interface of its own.

@@ -59,18 +59,28 @@ pub fn change_mounts(plan: &Plan, fds: &mut Fds, report: OwnedFd, change: live::
 }
 
 /// The order of exec. It succeeds by not coming back.
+///
+/// The container's processes see the new one when it is in their pid namespace. One of them with
+/// `CAP_SYS_PTRACE` may then read and write it, dumpable or not (CVE-2016-9962), so all that takes
+/// the host's rights is done by a process that they cannot see: it enters the other namespaces,
+/// closes the host's descriptors, gives up what the program does not get, and only then clones.
 fn join_container(plan: &mut Plan, fds: &mut Fds, report: &Report) -> Result<Fault, Fault> {
     kernel::leave_the_parent(plan, fds, report)?;
     // Before the container's procfs is the one that is visible.
     kernel::labels(plan)?;
-    kernel::enter_container(fds)?;
+    let enters_pid_namespace = kernel::enter_container(fds)?;
     kernel::start_session(plan)?;
     console::attach_inside(plan, fds)?;
     kernel::close_host_descriptors(plan, fds, report)?;
     kernel::attributes(plan)?;
     identity::assume(plan)?;
     let program = identity::look_up(plan)?;
-    identity::hand_over_listener(plan, report)?;
+    let early = identity::confine_first(plan)?;
+    if enters_pid_namespace {
+        kernel::appear(report)?;
+    }
+    console::control(plan)?;
+    identity::hand_over_listener(plan, early, report)?;
     // The parent may exit as soon as it has answered; until then its end is noticed by reading.
     proc::set_parent_death_signal(0).at(Step::Created, 0)?;
     report.reached(Step::Created, 0)?;
@@ -91,6 +101,7 @@ fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Resu
     }
     hooks::create_container(plan, fds, root.as_fd())?;
     console::attach(plan, fds, root.as_fd())?;
+    console::control(plan)?;
     kernel::sysctl(plan)?;
     rootfs::readonly_paths(plan, root.as_fd())?;
     rootfs::masked_paths(plan, root.as_fd())?;
@@ -105,7 +116,7 @@ fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Resu
     kernel::attributes(plan)?;
     identity::assume(plan)?;
     let program = identity::look_up(plan)?;
-    identity::hand_over_listener(plan, report)?;
+    identity::hand_over_listener(plan, None, report)?;
     // The parent may exit as soon as it has answered; until then its end is noticed by reading.
     proc::set_parent_death_signal(0).at(Step::Created, 0)?;
     report.reached(Step::Created, 0)?;

@@ -133,12 +133,13 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
 
     // After the cgroups: a container without a cgroup namespace gets its own ones as bind mounts.
     let mut fds = plan.open()?;
+    fds.seal = context.seal.take();
     if matches!(mode, Mode::Gated) {
         fds.gate = Some(gate::build(container.dir())?);
     }
     let terminal = open_channels(&plan, args, &mut fds)?;
 
-    let process = spawn::start(&mut plan, &mut fds, &placement, Role::Init)?;
+    let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Init)?;
     container.record.init = Some(Init::of(process.pid)?);
     process.place(driver.as_ref(), group.as_ref())?;
     let pid = process.pid;
@@ -147,18 +148,20 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
         .debug(|| format!("process {pid} is cloned and placed"));
     let released = goes_ahead(args, mode, &placement) && terminal.is_none();
     let may_set_ids = context.host.may_set_ids();
-    let up = take_net_devices(&process, &plan, &fds, &mut rollback)
-        .and_then(|()| release(&process, &plan, may_set_ids))
+    let given = take_net_devices(&process, &plan, &fds, &mut rollback)
+        .and_then(|()| release(&mut process, &plan, may_set_ids));
+    drop(fds.seal.take());
+    let up = given
         // While the process makes its mounts, and before hooks, which may change a device rule.
         .and_then(|()| driver.verify(resources(&bundle.spec)))
-        .and_then(|()| run_hooks(&process, &plan, &bundle, &container))
+        .and_then(|()| run_hooks(&mut process, &plan, &bundle, &container))
         .and_then(|()| {
-            handover::seccomp_listener(&plan, &process, &container.record, Status::Creating)
+            handover::seccomp_listener(&plan, &mut process, &container.record, Status::Creating)
         })
         .and_then(|()| {
             if released {
                 driver.verify_placed(process.pid)?;
-                return let_go_ahead(&process, &plan, &mut container);
+                return let_go_ahead(&mut process, &plan, &mut container);
             }
             process.wait_for(&plan, Step::Created)?;
             driver.verify_placed(process.pid)
@@ -244,7 +247,7 @@ fn goes_ahead(args: &Args, mode: &Mode, placement: &Placement) -> bool {
 
 /// Completes the record while the process is still at work, answers its report in advance, and waits
 /// until it has executed its program or failed: one change of processes instead of three.
-fn let_go_ahead(process: &Spawned, plan: &Plan, container: &mut Container) -> Result<()> {
+fn let_go_ahead(process: &mut Spawned, plan: &Plan, container: &mut Container) -> Result<()> {
     container.record.complete = true;
     container.save()?;
     process.go(plan)?;
@@ -334,7 +337,7 @@ fn take_net_devices(
 }
 
 /// Gives the process what only its parent can.
-fn release(process: &Spawned, plan: &Plan, may_set_ids: bool) -> Result<()> {
+fn release(process: &mut Spawned, plan: &Plan, may_set_ids: bool) -> Result<()> {
     process.reset_cpu_affinity();
     process.map_ids(plan, may_set_ids)?;
     process.set_oom_score(plan)?;
@@ -347,7 +350,12 @@ fn release(process: &Spawned, plan: &Plan, may_set_ids: bool) -> Result<()> {
 }
 
 /// Runs the hooks that the process waits for.
-fn run_hooks(process: &Spawned, plan: &Plan, bundle: &Bundle, container: &Container) -> Result<()> {
+fn run_hooks(
+    process: &mut Spawned,
+    plan: &Plan,
+    bundle: &Bundle,
+    container: &Container,
+) -> Result<()> {
     if !plan.parent_hooks {
         return Ok(());
     }

@@ -17,6 +17,8 @@ use crate::sys::{Errno, clone, fd};
 /// See the module text. The child holds copies of all of these, and closes them on entering its root.
 #[derive(Debug, Default)]
 pub struct Fds {
+    /// The mount that keel is executed from: see `seal`.
+    pub seal: Option<OwnedFd>,
     /// The files by which the child puts itself into its cgroups of v1.
     pub doors: Vec<OwnedFd>,
     /// A detached copy of the root file system's mounts; none if the caller may not copy them.

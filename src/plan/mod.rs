@@ -300,6 +300,15 @@ fn keeps_groups(spec: &oci::Spec) -> bool {
     annotations.is_some_and(|all| all.get(KEEP_GROUPS).is_some_and(|value| value == "1"))
 }
 
+/// Whether processes of the container may look into one that `exec` puts beside them and that is
+/// not dumpable: if they have `CAP_SYS_PTRACE`, which a list that is missing gives too.
+pub fn peers_may_trace(spec: &oci::Spec) -> bool {
+    let process = spec.process().as_ref();
+    let sets = process.and_then(|process| process.capabilities().as_ref());
+    sets.and_then(|sets| sets.bounding().as_ref())
+        .is_none_or(|bounding| bounding.contains(&oci::Capability::SysPtrace))
+}
+
 /// The first descriptor that is not handed over.
 fn first_closed(facts: &Facts<'_>) -> i32 {
     let kept = facts.listen_fds.saturating_add(facts.preserve_fds);

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use libc::{c_int, c_uint};
+use nix::fcntl::{FcntlArg, FdFlag, SealFlag};
 
 use super::{Errno, Result, check, check_fd};
 
@@ -190,6 +191,17 @@ fn close_each(first: RawFd, how: Close) -> Result<()> {
     Ok(())
 }
 
+/// A copy of `fd` that survives execve, out of the way of descriptors that callers hand over.
+pub fn inheritable(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const BEYOND_THEIRS: RawFd = 100;
+    nix::fcntl::fcntl(fd, FcntlArg::F_DUPFD(BEYOND_THEIRS)).map(take)
+}
+
+/// Lets `fd` not survive execve.
+pub fn close_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
+    nix::fcntl::fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map(drop)
+}
+
 /// Lets `fd` survive execve.
 pub fn keep_on_exec(fd: RawFd) -> Result<()> {
     // SAFETY: clears a flag; no memory is passed and nobody's ownership changes.
@@ -218,8 +230,25 @@ pub fn take(fd: RawFd) -> OwnedFd {
 
 /// A zeroed in-memory file, close-on-exec. Man page: memfd_create(2), Linux 3.17.
 pub fn memfd(name: &std::ffi::CStr) -> Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: `name` is a C string that outlives the call.
-    check_fd(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) }.into())
+    check_fd(unsafe { libc::memfd_create(name.as_ptr(), flags) }.into())
+}
+
+const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
+    .union(SealFlag::F_SEAL_SHRINK)
+    .union(SealFlag::F_SEAL_GROW)
+    .union(SealFlag::F_SEAL_WRITE);
+
+/// Freezes the contents of a [`memfd`] for good. Man page: F_ADD_SEALS(2const).
+pub fn seal(memory: BorrowedFd<'_>) -> Result<()> {
+    nix::fcntl::fcntl(memory, FcntlArg::F_ADD_SEALS(SEALS)).map(drop)
+}
+
+/// Whether `file` is a memfd whose contents nobody can change.
+pub fn is_sealed(file: BorrowedFd<'_>) -> bool {
+    let seals = nix::fcntl::fcntl(file, FcntlArg::F_GET_SEALS);
+    seals.is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(SEALS))
 }
 
 const ONE_FD_SPACE: usize =

@@ -375,17 +375,25 @@ pub fn working_directory(buffer: &mut [u8]) -> Result<&[u8]> {
 }
 
 /// Whether the caller, with its effective ids and capabilities, may execute the file at `path`.
-///
+pub fn may_execute(path: &CStr) -> Result<()> {
+    access(path, nix::unistd::AccessFlags::X_OK)
+}
+
+/// Whether the caller may write to the file at `path`: `EROFS` if its mount is read-only.
+pub fn may_write(path: &CStr) -> Result<()> {
+    access(path, nix::unistd::AccessFlags::W_OK)
+}
+
 /// Man page: faccessat2(2), Linux 5.8; before, access rights of the real ids are asked, which in
 /// keel's child are the same.
-pub fn may_execute(path: &CStr) -> Result<()> {
+fn access(path: &CStr, how: nix::unistd::AccessFlags) -> Result<()> {
     // SAFETY: `path` is a C string that outlives the call.
     let ret = unsafe {
-        let (dir, mode, flags) = (libc::AT_FDCWD, libc::X_OK, libc::AT_EACCESS);
+        let (dir, mode, flags) = (libc::AT_FDCWD, how.bits(), libc::AT_EACCESS);
         libc::syscall(libc::SYS_faccessat2, dir, path.as_ptr(), mode, flags)
     };
     match check(ret) {
-        Err(Errno::ENOSYS) => nix::unistd::access(path, nix::unistd::AccessFlags::X_OK),
+        Err(Errno::ENOSYS) => nix::unistd::access(path, how),
         other => other.map(drop),
     }
 }

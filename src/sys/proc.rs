@@ -1,6 +1,7 @@
 //! Attributes of the calling process: ids, signals, scheduling, memory policy, execve.
 
 use std::ffi::{CStr, c_char};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use libc::{c_int, c_long, c_ulong};
 
@@ -253,6 +254,43 @@ pub fn execve(
     // `extra` is borrowed for the whole call.
     unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
     super::Errno::last()
+}
+
+/// Replaces the program by the file `fd`, with the environment of this process; returns only on
+/// failure. Man page: execveat(2), Linux 3.19.
+pub fn execve_fd(fd: BorrowedFd<'_>, args: &CStrings) -> super::Errno {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: `args` ends with a null pointer and its strings live as long as it; the environment is
+    // libc's own, which nothing changes in a process without other threads.
+    unsafe {
+        let (args, flags) = (args.pointers.as_ptr(), libc::AT_EMPTY_PATH);
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            args,
+            environ,
+            flags,
+        )
+    };
+    super::Errno::last()
+}
+
+/// The number of the descriptor that this process was executed from by execveat(2), if it was.
+///
+/// Man page: getauxval(3), `AT_EXECFN`, which then is `/dev/fd/N`.
+pub fn executed_from() -> Option<RawFd> {
+    // SAFETY: takes an integer, reads what the kernel has put on the initial stack.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const c_char;
+    if name.is_null() {
+        return None;
+    }
+    // SAFETY: AT_EXECFN is the address of a C string on the initial stack, which is never freed.
+    let name = unsafe { CStr::from_ptr(name) };
+    let number = name.to_str().ok()?.strip_prefix("/dev/fd/")?;
+    number.parse().ok()
 }
 
 /// Lets process `pid` run on the processors of `mask` alone.

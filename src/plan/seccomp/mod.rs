@@ -52,6 +52,9 @@ pub struct Filter {
     pub flags: u32,
     /// Who answers the profile's `SCMP_ACT_NOTIFY`.
     pub listener: Option<Listener>,
+    /// Whether it is loaded before the process can be seen in the container, and not as late as
+    /// possible: see [`super::peers_may_trace`].
+    pub first: bool,
 }
 
 /// The agent that gets the descriptor of the notifications.
@@ -101,6 +104,7 @@ fn compile_for(profile: &LinuxSeccomp, native: Abi) -> Result<Filter> {
         program,
         flags: flags(profile, listener.is_some()),
         listener,
+        first: false,
     })
 }
 
