@@ -26,7 +26,7 @@ pub use bundle::Bundle;
 pub use call::{Call, Run, Running};
 pub use container::Container;
 pub use host::HostSnapshot;
-pub use runtime::{Kind, Runtime, SUBORDINATE, SUBORDINATES, USER};
+pub use runtime::{Kind, Runtime, SUBORDINATE, SUBORDINATES, USER, binary_under_test};
 pub use terminal::{ConsoleSocket, PidfdSocket, Terminal};
 
 use std::time::{Duration, Instant};

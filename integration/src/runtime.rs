@@ -23,6 +23,8 @@ pub enum Kind {
     Keel,
     /// runc, the reference: see [`Runtime::differs`].
     Runc,
+    /// Any other, which only the attack suite knows.
+    Other,
 }
 
 /// The runtime under test, private to one test.
@@ -41,6 +43,7 @@ pub struct Runtime {
     /// The process that keeps [`Runtime::become_root_of_a_user_namespace`]'s.
     holder: Option<Child>,
     before: HostSnapshot,
+    may_leave_traces: bool,
 }
 
 /// The user of [`Runtime::rootless`].
@@ -67,6 +70,18 @@ impl Runtime {
     /// # Panics
     /// Without root rights, or if there is no binary to test.
     pub fn new() -> Self {
+        Self::of(binary_under_test())
+    }
+
+    /// A runtime that is to be attacked, and may be the worse for it: what it leaves on the host is
+    /// nobody's failure.
+    pub fn victim(binary: &Path) -> Self {
+        let mut this = Self::of(binary);
+        this.may_leave_traces = true;
+        this
+    }
+
+    fn of(binary: &Path) -> Self {
         isolate();
         set_child_subreaper(true).expect("a process may become a subreaper");
         let number = RUNTIMES.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +98,7 @@ impl Runtime {
             root: &root,
         };
         let before = HostSnapshot::take(scope);
-        let binary = binary_under_test().clone();
+        let binary = binary.to_owned();
         let kind = kind_of(&binary);
         let without = std::env::var("KEEL_WITHOUT").unwrap_or_default();
         let mut this = Self {
@@ -95,6 +110,7 @@ impl Runtime {
             user: None,
             holder: None,
             before,
+            may_leave_traces: false,
         };
         if !without.is_empty() {
             this.take_away(&without);
@@ -235,6 +251,10 @@ impl Runtime {
     pub(crate) fn program(&self) -> Vec<&OsStr> {
         let mut words: Vec<&OsStr> = self.launcher.iter().map(OsStr::new).collect();
         words.push(self.binary.as_os_str());
+        if self.binary.ends_with("crun") {
+            // It cannot make cgroups on a hybrid host.
+            words.push(OsStr::new("--cgroup-manager=disabled"));
+        }
         words
     }
 
@@ -345,7 +365,7 @@ impl Drop for Runtime {
             let _ = holder.kill();
             let _ = holder.wait();
         }
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !self.may_leave_traces {
             self.assert_clean("the test");
         }
     }
@@ -364,7 +384,10 @@ fn skip(why: &str) -> bool {
 }
 
 /// `KEEL_UNDER_TEST`, or the keel that was built with these tests.
-fn binary_under_test() -> &'static PathBuf {
+///
+/// # Panics
+/// If there is no such file.
+pub fn binary_under_test() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let path = match std::env::var_os("KEEL_UNDER_TEST") {
@@ -388,8 +411,9 @@ pub(crate) fn beside_the_tests(name: &str) -> PathBuf {
 }
 
 fn kind_of(binary: &Path) -> Kind {
-    if binary.file_name() == Some(OsStr::new("runc")) {
-        return Kind::Runc;
+    match binary.file_name().and_then(OsStr::to_str) {
+        Some("runc") => Kind::Runc,
+        Some("crun" | "naive-runtime") => Kind::Other,
+        _ => Kind::Keel,
     }
-    Kind::Keel
 }

@@ -295,3 +295,70 @@ pub fn usage_of(command: &mut Command) -> io::Result<Usage> {
         cpu_usec: usec(usage.ru_utime) + usec(usage.ru_stime),
     })
 }
+
+/// Puts `text` into the input of the terminal on standard input. Man page: ioctl_tty(2), TIOCSTI.
+///
+/// # Errors
+/// `EPERM` unless it is the controlling terminal, `ENOTTY` if it is none.
+pub fn type_into_terminal(text: &[u8]) -> io::Result<()> {
+    for byte in text {
+        // SAFETY: the kernel reads one byte from the pointer, which lives for the call.
+        check(unsafe { libc::ioctl(0, libc::TIOCSTI, std::ptr::from_ref(byte)) })?;
+    }
+    Ok(())
+}
+
+/// mkdir(2) by the ABI `native`, `x32` or `i386`, where the machine has it.
+///
+/// # Errors
+/// The errno of the call; `ENOSYS` for an ABI that is not there.
+#[cfg(target_arch = "x86_64")]
+pub fn mkdir_by(abi: &str, path: &str) -> io::Result<()> {
+    const X32_BIT: i64 = 0x4000_0000;
+    const I386_MKDIR: i32 = 39;
+    let path = std::ffi::CString::new(path)?;
+    let bytes = path.as_bytes_with_nul();
+    // SAFETY: a new mapping of our own, below 2 GiB so that 32-bit calls can name it.
+    let low = unsafe {
+        let (access, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT,
+        );
+        libc::mmap(std::ptr::null_mut(), 4096, access, flags, -1, 0)
+    };
+    if low == libc::MAP_FAILED || bytes.len() > 4096 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping is writable and longer than the path.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), low.cast(), bytes.len()) };
+    let ret = match abi {
+        // SAFETY: a C string and a mode.
+        "native" => unsafe { libc::syscall(libc::SYS_mkdir, low, 0o755) },
+        // SAFETY: as above; a kernel without x32 knows no such number.
+        "x32" => unsafe { libc::syscall(libc::SYS_mkdir | X32_BIT, low, 0o755) },
+        _ => {
+            let mut result = I386_MKDIR;
+            // SAFETY: rbx is saved around the call, which reads a C string at a 32-bit address and
+            // changes no other register than rax.
+            unsafe {
+                std::arch::asm!(
+                    "xchg rbx, {path}",
+                    "int 0x80",
+                    "xchg rbx, {path}",
+                    path = inout(reg) low as u64 => _,
+                    inout("eax") result,
+                    in("ecx") 0o755,
+                    out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+                );
+            }
+            if result < 0 {
+                return Err(io::Error::from_raw_os_error(-result));
+            }
+            0
+        }
+    };
+    match ret {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -14,6 +14,10 @@ fn main() -> ExitCode {
         }
         ["fork-bomb", depth] => fork_bomb(depth.parse().unwrap_or(0)),
         ["keyring"] => integration::sys::session_keyring().and_then(|it| print(&it)),
+        ["spy", canary] => spy(canary),
+        ["overwrite"] => overwrite(),
+        ["type", text] => integration::sys::type_into_terminal(text.as_bytes()),
+        ["mkdir", abi, path] => integration::sys::mkdir_by(abi, path),
         _ => Err(std::io::Error::other("unknown question")),
     };
     match result {
@@ -56,4 +60,104 @@ fn fork_bomb(depth: u32) -> std::io::Result<()> {
 
 fn print(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
+}
+
+/// Looks at every process that appears beside it, and prints what such a process gives away: the
+/// file `canary` below its root, another mount namespace, capabilities and descriptors.
+fn spy(canary: &str) -> std::io::Result<()> {
+    let own = std::fs::read_link("/proc/self/ns/mnt")?;
+    let mut first = std::process::id() + 1;
+    let mut seen = std::collections::BTreeSet::new();
+    print("watching")?;
+    loop {
+        let mut next = first;
+        for pid in first..first + 40 {
+            let dir = format!("/proc/{pid}");
+            for line in gives_away(&dir, canary, &own) {
+                if seen.insert(line.clone()) {
+                    print(&line)?;
+                }
+                // Once it is gone, its number makes room for the next.
+                if std::fs::metadata(&dir).is_err() {
+                    next = pid + 1;
+                }
+            }
+        }
+        first = next;
+    }
+}
+
+fn gives_away(dir: &str, canary: &str, own: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    if std::fs::read(format!("{dir}/root{canary}")).is_ok() {
+        found.push("root of the host".to_owned());
+    }
+    let Ok(status) = std::fs::read_to_string(format!("{dir}/status")) else {
+        return found;
+    };
+    let permitted = status.lines().find(|line| line.starts_with("CapPrm:"));
+    found.extend(permitted.map(str::to_owned));
+    if std::fs::read_link(format!("{dir}/ns/mnt")).is_ok_and(|it| it != own) {
+        found.push("another mount namespace".to_owned());
+    }
+    if std::fs::File::options()
+        .write(true)
+        .open(format!("{dir}/exe"))
+        .is_ok()
+    {
+        found.push("a program that can be written".to_owned());
+    }
+    for fd in std::fs::read_dir(format!("{dir}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if let Ok(target) = std::fs::read_link(fd.path()) {
+            found.push(format!("descriptor {}", target.display()));
+        }
+    }
+    found
+}
+
+/// Waits for a process whose program is none of this container's, and writes over that program.
+fn overwrite() -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let known: Vec<u64> = ["/bin/probe", "/bin/busybox"]
+        .iter()
+        .filter_map(|path| std::fs::metadata(path).ok())
+        .map(|stat| stat.ino())
+        .collect();
+    let own = std::process::id();
+    print("watching")?;
+    let start = std::time::Instant::now();
+    let mut found: Option<std::fs::File> = None;
+    while start.elapsed() < std::time::Duration::from_secs(5) {
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let is_other = entry
+                .file_name()
+                .to_string_lossy()
+                .parse()
+                .is_ok_and(|pid: u32| pid != own);
+            let Ok(program) = std::fs::File::open(entry.path().join("exe")) else {
+                continue;
+            };
+            let stranger = program
+                .metadata()
+                .is_ok_and(|stat| !known.contains(&stat.ino()));
+            if is_other && stranger {
+                found = Some(program);
+            }
+        }
+        if let Some(program) = &found {
+            use std::os::fd::AsRawFd;
+            let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+            if std::fs::write(path, "overwritten").is_ok() {
+                return print("overwritten");
+            }
+        }
+    }
+    print("gives up")?;
+    loop {
+        std::thread::park();
+    }
 }

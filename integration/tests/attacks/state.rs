@@ -1,0 +1,135 @@
+//! G: state, hooks, signals.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{Case, Control, Outcome, Victim, ended, unless};
+
+pub const CASES: &[Case] = &[
+    Case {
+        id: "G4",
+        seen: "CVE-2014-9358",
+        what: "a container's id is a path",
+        attack: id_as_path,
+        control: Control::Naive,
+    },
+    Case {
+        id: "G6",
+        seen: "CVE-2025-23266",
+        what: "a hook is run with LD_PRELOAD of the image's environment",
+        attack: hook_environment,
+        control: Control::Naive,
+    },
+    Case {
+        id: "G8",
+        seen: "pid reuse",
+        what: "a stopped container's pid belongs to a bystander when it is killed",
+        attack: recycled_pid,
+        control: Control::Naive,
+    },
+];
+
+fn id_as_path(victim: &Victim) -> Outcome {
+    let arena = victim.arena();
+    let bundle = arena.bundle();
+    let path = bundle.save();
+    let outside = arena.runtime.dir().join("outside");
+    let mut last = None;
+    for id in [
+        "../outside",
+        "a/../../outside",
+        "/outside",
+        "..",
+        ".",
+        "a/b",
+        "a\n",
+        "%2e%2e/outside",
+    ] {
+        let run = arena
+            .runtime
+            .call(&["run", "--bundle", &path.to_string_lossy(), id])
+            .run();
+        if outside.exists() || run.code == 0 {
+            return Outcome::Bitten(format!("{id:?} is taken for a name"));
+        }
+        last = Some(ended(&run));
+    }
+    last.expect("there are ids")
+}
+
+fn hook_environment(victim: &Victim) -> Outcome {
+    let arena = victim.arena();
+    let mut bundle = arena.bundle();
+    let out = arena.runtime.dir().join("environment");
+    let hook = arena.runtime.dir().join("hook");
+    let script = format!("#!/bin/sh\nenv >{}\n", out.display());
+    fs::write(&hook, script).expect("the scratch directory is writable");
+    let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    fs::set_permissions(&hook, mode).expect("we own it");
+    bundle.env("LD_PRELOAD=/nowhere/x.so").set(
+        "/hooks/createRuntime",
+        json!([{ "path": hook.to_string_lossy() }]),
+    );
+    let run = arena.run(&bundle);
+    let text = fs::read_to_string(&out).unwrap_or_default();
+    unless(
+        text.contains("x.so"),
+        "the hook has the container's LD_PRELOAD",
+        &run,
+    )
+}
+
+fn recycled_pid(victim: &Victim) -> Outcome {
+    let arena = victim.arena();
+    let mut bundle = arena.bundle();
+    bundle.sleeper();
+    let container = arena.runtime.start(&bundle);
+    let mut bystander = Command::new("/bin/sleep")
+        .arg("1000")
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("sleep is installed");
+    // What a pid that was given again looks like: the record's number, another start time.
+    let dir = arena.runtime.root().join(bundle.id());
+    let (old, new) = (container.pid(), bystander.id());
+    let mut saved = Vec::new();
+    for entry in fs::read_dir(&dir)
+        .expect("the container has a directory")
+        .flatten()
+    {
+        let path = entry.path();
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        let changed = match serde_json::from_str::<Value>(&text) {
+            Ok(mut json) if json["init"]["pid"] == old => {
+                json["init"]["pid"] = new.into();
+                json.to_string()
+            }
+            Ok(_) if text.trim() == old.to_string() => new.to_string(),
+            Ok(mut json) if json["init_process_pid"] == old => {
+                json["init_process_pid"] = new.into();
+                json.to_string()
+            }
+            _ => continue,
+        };
+        fs::write(&path, changed).expect("it is a file of ours");
+        saved.push((path, text));
+    }
+    assert!(
+        !saved.is_empty(),
+        "no record of pid {old} in {}",
+        dir.display()
+    );
+    let run = container.kill("KILL");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let hit = bystander.try_wait().expect("it is our child").is_some();
+    let _ = bystander.kill();
+    let _ = bystander.wait();
+    for (path, text) in saved {
+        fs::write(&path, text).expect("it is a file of ours");
+    }
+    unless(hit, "the bystander is dead", &run)
+}
