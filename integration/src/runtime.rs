@@ -70,19 +70,28 @@ impl Runtime {
     /// # Panics
     /// Without root rights, or if there is no binary to test.
     pub fn new() -> Self {
-        Self::of(binary_under_test())
+        isolate();
+        Self::of(binary_under_test().clone())
     }
 
     /// A runtime that is to be attacked, and may be the worse for it: what it leaves on the host is
     /// nobody's failure.
     pub fn victim(binary: &Path) -> Self {
-        let mut this = Self::of(binary);
+        isolate();
+        let mut this = Self::of(binary.into());
         this.may_leave_traces = true;
         this
     }
 
-    fn of(binary: &Path) -> Self {
-        isolate();
+    /// Another runtime in the namespaces that the thread has already, to be compared with.
+    ///
+    /// # Panics
+    /// As [`Runtime::new`].
+    pub fn peer(&self, binary: &str) -> Self {
+        Self::of(binary.into())
+    }
+
+    fn of(binary: PathBuf) -> Self {
         set_child_subreaper(true).expect("a process may become a subreaper");
         let number = RUNTIMES.fetch_add(1, Ordering::Relaxed);
         let token = format!("kt{:x}-{number}", std::process::id());
@@ -98,7 +107,6 @@ impl Runtime {
             root: &root,
         };
         let before = HostSnapshot::take(scope);
-        let binary = binary.to_owned();
         let kind = kind_of(&binary);
         let without = std::env::var("KEEL_WITHOUT").unwrap_or_default();
         let mut this = Self {

@@ -1,0 +1,540 @@
+//! `exec`: every flag beside Debian's runc in the same run, what it refuses, and many at once.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use integration::{Container, Run, Runtime, proc, wait_for};
+use nix::sys::stat::Mode;
+use serde_json::{Value, json};
+
+const RUNC: &str = "/usr/sbin/runc";
+
+/// One command line of exec, given to keel and to runc.
+struct Row {
+    name: &'static str,
+    flags: &'static [&'static str],
+    script: &'static str,
+    /// Where runc 1.1.5 does otherwise, and why keel does so.
+    differs: &'static str,
+}
+
+const fn same(name: &'static str, flags: &'static [&'static str], script: &'static str) -> Row {
+    Row {
+        name,
+        flags,
+        script,
+        differs: "",
+    }
+}
+
+const STATUS: &str = "grep -E '^(Cap|NoNewPrivs|Groups|Uid|Gid|Umask)' /proc/self/status";
+
+/// `%PROCESS%` and so on stand for files that `prepare` makes.
+const ROWS: &[Row] = &[
+    same("nothing", &[], "id -u; id -g; pwd; env | sort"),
+    same("status", &[], STATUS),
+    same("cwd", &["--cwd", "/tmp"], "pwd"),
+    same("cwd that is missing", &["--cwd", "/mnt/none"], "pwd"),
+    same("cwd that is a file", &["--cwd", "/etc/passwd"], "pwd"),
+    same(
+        "env",
+        &["--env", "A=1", "--env", "B=", "--env=C=x y"],
+        "env | sort",
+    ),
+    same(
+        "env twice, the last wins",
+        &["-e", "A=1", "-e", "A=2"],
+        "echo $A",
+    ),
+    same("env PATH", &["-e", "PATH=/bin"], "echo $PATH"),
+    same("env HOME", &["-e", "HOME=/x"], "echo $HOME"),
+    same("user", &["--user", "65534"], STATUS),
+    same("user and group", &["-u", "7:9"], STATUS),
+    same(
+        "home of a user",
+        &["-u", "65534", "-e", "HOME="],
+        "echo $HOME",
+    ),
+    Row {
+        differs: "keel looks names up in the container's files; runc takes numbers only",
+        ..same("user by name", &["--user", "nobody"], "id -u")
+    },
+    same("additional groups", &["-g", "5", "-g", "6"], STATUS),
+    same("capability", &["--cap", "CAP_NET_ADMIN"], STATUS),
+    same("no new privileges", &["--no-new-privs"], STATUS),
+    same("exit code", &[], "exit 7"),
+    same("killed", &[], "kill -9 $$"),
+    same("terminated", &[], "kill -TERM $$"),
+    Row {
+        differs: "runc 1.1.5 gives every process the umask of the container's first",
+        ..same("process.json", &["--process", "%PROCESS%"], "")
+    },
+    same("process.json, little", &["-p", "%LITTLE%"], ""),
+    same(
+        "process.json and flags",
+        &["-p", "%LITTLE%", "--cwd", "/tmp"],
+        "",
+    ),
+    same(
+        "sub-cgroup",
+        &["--cgroup", "pids:%CGROUP%"],
+        "grep :pids: /proc/self/cgroup | grep -o /sub",
+    ),
+    same(
+        "sub-cgroup that is missing",
+        &["--cgroup", "pids:nowhere"],
+        "true",
+    ),
+    same("sub-cgroup outside", &["--cgroup", "pids:../.."], "true"),
+    same(
+        "cgroup of an unknown controller",
+        &["--cgroup", "nosuch:sub"],
+        "true",
+    ),
+    same("ignore-paused when it runs", &["--ignore-paused"], "true"),
+    same("descriptor", &["--preserve-fds", "1"], "cat <&3"),
+    same(
+        "descriptor that is closed",
+        &["--preserve-fds", "9"],
+        "true",
+    ),
+    same("no descriptor", &[], "ls /proc/self/fd | wc -l"),
+    same("terminal, detached, no socket", &["-t", "-d"], "true"),
+    same(
+        "socket without terminal",
+        &["--console-socket", "/nowhere"],
+        "true",
+    ),
+    same("unknown flag", &["--nosuch"], "true"),
+    same("user that is no number", &["--user", "1:x"], "true"),
+    same("no such process.json", &["-p", "/nowhere.json"], ""),
+    same("process.json that is no JSON", &["-p", "%BROKEN%"], ""),
+    same("process.json without cwd", &["-p", "%NOCWD%"], ""),
+    same("process.json without args", &["-p", "%NOARGS%"], ""),
+];
+
+/// Writes the files that rows name; returns the flags with their paths.
+fn prepare(runtime: &Runtime, flags: &[&str]) -> Vec<String> {
+    let whole = json!({
+        "terminal": false, "user": { "uid": 3, "gid": 4, "umask": 63, "additionalGids": [5] },
+        "args": ["/bin/sh", "-c", format!("{STATUS}; env | sort; pwd; ulimit -n; exit 9")],
+        "env": ["PATH=/bin", "X=y"], "cwd": "/tmp", "noNewPrivileges": false,
+        "capabilities": { "bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"],
+            "effective": ["CAP_KILL"], "inheritable": [], "ambient": [] },
+        "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": 77, "hard": 88 }],
+    });
+    let little = json!({ "user": {}, "cwd": "/", "env": ["PATH=/bin"],
+        "args": ["/bin/sh", "-c", format!("{STATUS}; env | sort; pwd")] });
+    let without = |key: &str| {
+        let mut process = little.clone();
+        process.as_object_mut().expect("it is one").remove(key);
+        process.to_string()
+    };
+    let files = [
+        ("%PROCESS%", whole.to_string()),
+        ("%LITTLE%", little.to_string()),
+        ("%BROKEN%", "{".into()),
+        ("%NOCWD%", without("cwd")),
+        ("%NOARGS%", without("args")),
+    ];
+    let replaced = flags.iter().map(|flag| {
+        let mut flag = flag.replace("%CGROUP%", "sub");
+        for (name, text) in &files {
+            if flag.contains(name) {
+                let path = runtime
+                    .dir()
+                    .join(format!("{}.json", name.trim_matches('%')));
+                fs::write(&path, text).expect("the scratch directory is writable");
+                flag = flag.replace(name, &path.to_string_lossy());
+            }
+        }
+        flag
+    });
+    replaced.collect()
+}
+
+fn exec(runtime: &Runtime, container: &Container, row: &Row) -> Run {
+    let mut words = vec!["exec".to_string()];
+    words.extend(prepare(runtime, row.flags));
+    words.push(container.id().to_string());
+    if !row.script.is_empty() {
+        words.extend(["sh", "-c", row.script].map(String::from));
+    }
+    let file = runtime.dir().join("third");
+    fs::write(&file, "three\n").expect("the scratch directory is writable");
+    let open = fs::File::open(&file).expect("it is there");
+    let call = runtime.call(&words);
+    if row.flags.contains(&"--preserve-fds") {
+        call.fd(open).run()
+    } else {
+        call.run()
+    }
+}
+
+/// The container's cgroup of the pids controller on v1.
+fn pids_cgroup(container: &Container) -> std::path::PathBuf {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", container.pid()));
+    let text = text.expect("the container runs");
+    let line = text.lines().find(|line| line.contains(":pids:"));
+    let path = line.and_then(|line| line.split(':').nth(2));
+    let path = path
+        .expect("the controller is mounted")
+        .trim_start_matches('/');
+    Path::new("/sys/fs/cgroup/pids").join(path)
+}
+
+#[test]
+fn every_flag_does_what_debians_runc_does() {
+    let runtime = Runtime::new();
+    let lacks = runtime.host_lacks("Debian's runc", !Path::new(RUNC).exists());
+    let v1 = Path::new("/sys/fs/cgroup/pids").exists();
+    if lacks || runtime.host_lacks("cgroup v1", !v1) {
+        return;
+    }
+    let runc = runtime.peer(RUNC);
+    let mut bundle = runtime.bundle();
+    let ours = runtime.start(bundle.sleeper());
+    let mut bundle = runc.bundle();
+    let theirs = runc.start(bundle.sleeper());
+    for container in [&ours, &theirs] {
+        fs::create_dir(pids_cgroup(container).join("sub")).expect("tests run as root");
+    }
+    let (mut wrong, mut different) = (Vec::new(), 0);
+    for row in ROWS {
+        let one = exec(&runtime, &ours, row);
+        let other = exec(&runc, &theirs, row);
+        let said = |run: &Run| match run.stdout.starts_with("Incorrect Usage") {
+            true => "Incorrect Usage".into(),
+            false => run.stdout.clone(),
+        };
+        let equal = (one.code, said(&one)) == (other.code, said(&other));
+        different += u32::from(!row.differs.is_empty());
+        if equal != row.differs.is_empty() {
+            wrong.push(format!("{}:\nkeel {one:?}\nrunc {other:?}", row.name));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} rows:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(different < 5, "{different} differences are too many");
+    for container in [&ours, &theirs] {
+        fs::remove_dir(pids_cgroup(container).join("sub")).expect("nobody is in it");
+    }
+}
+
+#[test]
+fn what_cannot_be_executed_ends_with_255_one_line_and_no_pid_file() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    let container = runtime.start(bundle.sleeper());
+    let file = runtime.dir().join("pid");
+    let pid_file = file.to_string_lossy().into_owned();
+    let files = AtomicU32::new(0);
+    let bad_process = |process: &Value| {
+        let number = files.fetch_add(1, Ordering::Relaxed);
+        let path = runtime.dir().join(format!("process.json{number}"));
+        fs::write(&path, process.to_string()).expect("the scratch directory is writable");
+        path.to_string_lossy().into_owned()
+    };
+    let process = |change: &dyn Fn(&mut Value)| {
+        let mut process = json!({ "user": { "uid": 0, "gid": 0 }, "cwd": "/", "env": [],
+            "args": ["/bin/true"] });
+        change(&mut process);
+        bad_process(&process)
+    };
+    // Beyond what one string of execve may have: E2BIG.
+    let huge = format!("A={}", "x".repeat(200_000));
+    let outside = ["--cwd", "/proc/self/fd/7"];
+    let cases: Vec<(&str, Vec<String>, &[&str], &str)> = vec![
+        (
+            "program",
+            vec![],
+            &["nosuch"],
+            "executable file not found in $PATH",
+        ),
+        (
+            "path",
+            vec![],
+            &["/bin/nosuch"],
+            "no such file or directory",
+        ),
+        ("directory", vec![], &["/etc"], "is a directory"),
+        (
+            "no program file",
+            vec![],
+            &["/etc/passwd"],
+            "permission denied",
+        ),
+        ("user", vec!["--user=nosuch".into()], &["true"], "nosuch"),
+        ("group", vec!["--user=0:nosuch".into()], &["true"], "nosuch"),
+        ("cwd", vec!["--cwd=/nosuch".into()], &["true"], "/nosuch"),
+        (
+            "relative cwd",
+            vec!["--cwd=tmp".into()],
+            &["true"],
+            "absolute",
+        ),
+        (
+            "cwd outside",
+            outside.map(String::from).to_vec(),
+            &["true"],
+            "cwd",
+        ),
+        (
+            "environment",
+            vec!["-p".into(), process(&|p| p["env"] = json!([huge]))],
+            &[],
+            "too long",
+        ),
+        (
+            "descriptor",
+            vec!["--preserve-fds=3".into()],
+            &["true"],
+            "preserve",
+        ),
+        (
+            "capability",
+            vec!["--cap=CAP_NOSUCH".into()],
+            &["true"],
+            "CAP_NOSUCH",
+        ),
+        (
+            "type",
+            vec!["-p".into(), process(&|p| p["cwd"] = json!(7))],
+            &[],
+            "cwd",
+        ),
+        (
+            "types",
+            vec!["-p".into(), process(&|p| p["user"]["uid"] = json!("0"))],
+            &[],
+            "user.uid",
+        ),
+        (
+            "array",
+            vec!["-p".into(), process(&|p| p["args"] = json!("true"))],
+            &[],
+            "args",
+        ),
+        (
+            "no object",
+            vec!["-p".into(), bad_process(&json!([]))],
+            &[],
+            "process.json",
+        ),
+    ];
+    for (name, flags, command, words) in cases {
+        let mut line = vec!["exec".to_string(), "--pid-file".into(), pid_file.clone()];
+        line.extend(flags);
+        line.push(container.id().to_string());
+        line.extend(command.iter().map(ToString::to_string));
+        let run = runtime.call(&line).run();
+        assert_eq!(run.code, 255, "{name}: {run:?}");
+        assert!(!file.exists(), "{name} leaves a pid file");
+        if runtime.differs("runc's words and number of lines are its own") {
+            continue;
+        }
+        assert_eq!(run.stderr.lines().count(), 1, "{name}: {run:?}");
+        assert!(
+            run.stderr.contains(words),
+            "{name} does not say {words:?}: {run:?}"
+        );
+    }
+    assert_eq!(
+        container.call(&["ps", "-f", "json"]).run().stdout.trim(),
+        format!("[{}]", container.pid())
+    );
+}
+
+#[test]
+fn exec_is_refused_in_a_container_that_is_stopped_paused_or_gone() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    let container = runtime.start(bundle.sleeper());
+    let exec = |flags: &[&str]| {
+        let mut words = vec!["exec"];
+        words.extend_from_slice(flags);
+        words.extend_from_slice(&[container.id(), "true"]);
+        runtime.call(&words).spawn()
+    };
+    let _ = container.call(&["pause"]).run().succeeds();
+    let run = exec(&[]).wait();
+    assert_eq!(run.code, 255);
+    assert!(
+        run.stderr.contains("cannot exec in a paused container"),
+        "{run:?}"
+    );
+    let waiting = exec(&["--ignore-paused"]);
+    std::thread::sleep(Duration::from_millis(200));
+    let _ = container.call(&["resume"]).run().succeeds();
+    assert_eq!(waiting.wait().code, 0, "it runs once the container does");
+    let _ = container.kill("KILL").succeeds();
+    assert_eq!(container.wait(), 128 + 9);
+    let run = exec(&[]).wait();
+    assert_eq!(run.code, 255);
+    assert!(
+        run.stderr.contains("cannot exec in a stopped container"),
+        "{run:?}"
+    );
+    let run = runtime.call(&["exec", "nobody", "true"]).run();
+    assert_eq!(run.code, 255);
+    assert!(run.stderr.contains("container does not exist"), "{run:?}");
+}
+
+#[test]
+fn exec_never_enters_another_process_that_has_the_pid() {
+    let runtime = Runtime::new();
+    if runtime.differs("its state has another form") {
+        return;
+    }
+    let mut bundle = runtime.bundle();
+    let container = runtime.start(bundle.sleeper());
+    let mut bundle = runtime.bundle();
+    bundle.set("/hostname", "other");
+    let other = runtime.start(bundle.sleeper());
+    let file = runtime.root().join(container.id()).join("state.json");
+    let text = fs::read_to_string(&file).expect("the container has a record");
+    // As if the container's process had ended and its pid were given to the other's.
+    let mut record: Value = serde_json::from_str(&text).expect("it is JSON");
+    record["init"]["pid"] = other.pid().into();
+    fs::write(&file, record.to_string()).expect("tests run as root");
+    let run = runtime.call(&["exec", container.id(), "hostname"]).run();
+    fs::write(&file, text).expect("tests run as root");
+    assert_eq!((run.code, run.stdout.as_str()), (255, ""), "{run:?}");
+    assert!(
+        run.stderr.contains("cannot exec in a stopped container"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn exec_beside_a_dying_container_enters_it_or_fails() {
+    let runtime = Runtime::new();
+    let rounds = if is_long() { 300 } else { 12 };
+    for round in 0..rounds {
+        let mut bundle = runtime.bundle();
+        let name = format!("host{round}");
+        bundle.set("/hostname", name.as_str());
+        bundle.sh("exec sleep 0.03");
+        let container = runtime.start(&bundle);
+        loop {
+            let run = runtime.call(&["exec", container.id(), "hostname"]).run();
+            match (run.code, run.stdout.trim()) {
+                (0, inside) => assert_eq!(inside, name),
+                // The program was killed along with the container, or could not be executed.
+                (137 | 255, "") => {}
+                _ => panic!("{run:?}"),
+            }
+            if run.stderr.contains("stopped container") {
+                break;
+            }
+        }
+        container.wait();
+        let _ = container.delete().succeeds();
+    }
+}
+
+fn is_long() -> bool {
+    std::env::var("KEEL_SOAK").is_ok_and(|size| size == "full")
+}
+
+/// How many descriptors a process has open.
+fn descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// `KEEL_SOAK=full`: ten thousand.
+#[test]
+fn eight_at_a_time_all_end_as_they_should_and_leave_nothing() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    let container = runtime.start(bundle.sleeper());
+    let (total, deadline) = match is_long() {
+        true => (10_000, Instant::now() + Duration::from_secs(3600)),
+        false => (240, Instant::now() + Duration::from_secs(15)),
+    };
+    let memory = || {
+        let cgroup = pids_cgroup(&container)
+            .to_string_lossy()
+            .replace("/pids/", "/memory/");
+        let text = fs::read_to_string(Path::new(&cgroup).join("memory.kmem.usage_in_bytes"));
+        text.ok()
+            .and_then(|text| text.trim().parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    let batch = |count: u32, next: &AtomicU32| {
+        let calls = (0..count).map(|_| {
+            let code = next.fetch_add(1, Ordering::Relaxed) % 200;
+            let script = format!("exit {code}");
+            let words = ["exec", container.id(), "sh", "-c", &script];
+            (code, runtime.call(&words).spawn())
+        });
+        for (code, running) in calls.collect::<Vec<_>>() {
+            let run = running.wait();
+            assert_eq!(run.code, i32::try_from(code).expect("small"), "{run:?}");
+            assert_eq!(run.stderr, "");
+        }
+    };
+    let next = AtomicU32::new(0);
+    batch(8, &next);
+    let before = (descriptors(container.pid()), memory());
+    while next.load(Ordering::Relaxed) < total && Instant::now() < deadline {
+        batch(8, &next);
+    }
+    assert!(
+        next.load(Ordering::Relaxed) >= 40,
+        "too few in the time allowed"
+    );
+    wait_for("the last one's end", || {
+        let run = container.call(&["ps", "-f", "json"]).run();
+        run.stdout.trim() == format!("[{}]", container.pid())
+    });
+    assert_eq!(
+        descriptors(container.pid()),
+        before.0,
+        "of the container's process"
+    );
+    let grown = memory().saturating_sub(before.1);
+    assert!(
+        grown < 4 << 20,
+        "the kernel keeps {grown} bytes more for the container"
+    );
+    let in_cgroup: BTreeSet<String> = fs::read_dir(pids_cgroup(&container))
+        .expect("it is there")
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(in_cgroup.is_empty(), "cgroups are left: {in_cgroup:?}");
+    container.finish();
+    runtime.assert_clean(&format!("{} execs", next.load(Ordering::Relaxed)));
+}
+
+#[test]
+fn a_process_is_read_from_a_fifo_too() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    let container = runtime.start(bundle.sleeper());
+    let fifo = runtime.dir().join("fifo");
+    nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o600)).expect("it is a directory");
+    let process = json!({ "user": {}, "cwd": "/", "env": [], "args": ["/bin/echo", "read"] });
+    let path = fifo.clone();
+    let writer = std::thread::spawn(move || fs::write(path, process.to_string()));
+    let fifo = fifo.to_string_lossy();
+    let run = runtime
+        .call(&["exec", "-p", &fifo, container.id()])
+        .run()
+        .succeeds();
+    assert_eq!(run.stdout, "read\n");
+    writer
+        .join()
+        .expect("it does not panic")
+        .expect("it is read");
+    assert!(proc::is_alive(container.pid()));
+}
