@@ -6,6 +6,10 @@
 
 use std::io;
 
+pub mod code;
+
+use code::Code;
+
 /// The result of everything in keel that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -42,6 +46,8 @@ pub enum Error {
     Setup {
         /// What was being done, to which item of the plan.
         step: String,
+        /// The step's name in kebab case, and the number of the item in its list.
+        at: (String, u16),
         /// Why the kernel refused.
         #[source]
         errno: io::Error,
@@ -57,6 +63,9 @@ pub enum Error {
         #[source]
         errno: io::Error,
     },
+    /// A failure of a known kind whose text is one complete line.
+    #[error("{1}")]
+    Known(Code, String),
     /// A failure whose text is already one complete line.
     #[error("{0}")]
     Failed(String),
@@ -82,6 +91,25 @@ impl Error {
             file: "config.json".into(),
             at: at.into(),
             why: why.into(),
+        }
+    }
+
+    /// Its code in the JSON log.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotFound => Code::CONTAINER_NOT_FOUND,
+            Self::Exists => Code::CONTAINER_EXISTS,
+            Self::NotRunning => Code::CONTAINER_NOT_RUNNING,
+            Self::WrongStatus(_) => Code::WRONG_STATUS,
+            Self::Usage(_) => Code::USAGE,
+            Self::Spec { .. } => Code::CONFIG_INVALID,
+            Self::Setup { at, errno, .. } => Code::of_step(&at.0, errno.raw_os_error()),
+            Self::Host { errno, .. } => match errno.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES) => Code::PERMISSION_DENIED,
+                _ => Code::HOST_CALL_FAILED,
+            },
+            Self::Known(code, _) => *code,
+            Self::Failed(_) => Code::FAILED,
         }
     }
 

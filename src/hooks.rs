@@ -10,6 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use oci_spec::runtime::{Hook, Spec};
 
+use crate::error::code::Code;
 use crate::error::{Error, Result};
 use crate::state::{Record, Status};
 use crate::sys::fd;
@@ -109,6 +110,10 @@ fn run(kind: &str, index: usize, hook: &Hook, state: &str, environment: &[String
         .stderr(stderr);
     let spawn_error = |error| Error::Setup {
         step: format!("{at}: fork/exec {}", hook.path().display()),
+        at: (
+            format!("{kind}-hook"),
+            u16::try_from(index).unwrap_or(u16::MAX),
+        ),
         errno: error,
     };
     let mut child = command.spawn().map_err(spawn_error)?;
@@ -126,9 +131,8 @@ fn run(kind: &str, index: usize, hook: &Hook, state: &str, environment: &[String
     let status = child.wait().map_err(|error| failed("wait for:", error))?;
     if !in_time {
         let secs = timeout.unwrap_or_default();
-        return Err(Error::Failed(format!(
-            "{at}: hook ran past specified timeout of {secs}.0s"
-        )));
+        let why = format!("{at}: hook ran past specified timeout of {secs}.0s");
+        return Err(Error::Known(Code::HOOK_FAILED, why));
     }
     if status.success() {
         return Ok(());
@@ -138,10 +142,8 @@ fn run(kind: &str, index: usize, hook: &Hook, state: &str, environment: &[String
         .rewind()
         .and_then(|()| output.take(MAX_OUTPUT).read_to_string(&mut text));
     let text = read.map(|_| text.trim().to_owned()).unwrap_or_default();
-    Err(Error::Failed(format!(
-        "{at}: {}, output: {text}",
-        words(status)
-    )))
+    let why = format!("{at}: {}, output: {text}", words(status));
+    Err(Error::Known(Code::HOOK_FAILED, why))
 }
 
 /// A status in Go's words, which callers' logs show.

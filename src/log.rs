@@ -174,37 +174,33 @@ fn quoted(message: &str) -> String {
 
 /// The parts of a failure that a program can act on without reading the message.
 ///
-/// `code` names the kind of failure and never changes; `errno` is the kernel's name (`EACCES`).
+/// They are documented in `docs/errors.md`. Callers that know none of them ignore them: podman and
+/// containerd read `level`, `msg` and `time`.
 fn details(error: &Error) -> Map<String, Value> {
     let mut fields = Map::new();
     let mut add = |key: &str, value: &str| {
         fields.insert(key.into(), value.into());
     };
-    let code = match error {
-        Error::NotFound => "not_found",
-        Error::Exists => "exists",
-        Error::NotRunning => "not_running",
-        Error::WrongStatus(_) => "wrong_status",
-        Error::Usage(_) => "usage",
-        Error::Failed(_) => "failed",
+    let code = error.code();
+    add("code", code.name);
+    add("remedy", code.remedy);
+    match error {
         Error::Spec { file, at, .. } => {
             add("file", file);
             add("at", at);
-            "spec"
         }
-        Error::Setup { step, errno } => {
-            add("step", step);
+        Error::Setup { at, errno, .. } => {
+            add("step", &at.0);
             add("errno", &errno_name(errno));
-            "setup"
+            fields.insert("item".into(), at.1.into());
         }
         Error::Host { call, on, errno } => {
             add("call", call);
             add("on", on);
             add("errno", &errno_name(errno));
-            "host"
         }
-    };
-    add("code", code);
+        _ => {}
+    }
     fields
 }
 
@@ -290,7 +286,7 @@ mod tests {
         let object: Value = serde_json::from_str(&out.text()).unwrap();
         assert_eq!(object["level"], "error");
         assert_eq!(object["msg"], "open /x: permission denied");
-        assert_eq!(object["code"], "host");
+        assert_eq!(object["code"], "permission-denied");
         assert_eq!(object["errno"], "EACCES");
         assert_eq!(object["on"], "/x");
         assert_eq!(object["warnings"], serde_json::json!(["one", "two"]));
@@ -303,7 +299,7 @@ mod tests {
         let error = Error::spec(".mounts[1].type", "no");
         log.fail(&error.line(), &error);
         let object: Value = serde_json::from_str(&out.text()).unwrap();
-        assert_eq!(object["code"], "spec");
+        assert_eq!(object["code"], "config-invalid");
         assert_eq!(object["file"], "config.json");
         assert_eq!(object["at"], ".mounts[1].type");
     }

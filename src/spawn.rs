@@ -9,6 +9,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 
 use crate::cgroups::{Driver, Placement, resctrl::Group};
 use crate::child;
+use crate::error::code::Code;
 use crate::error::{Error, Result};
 use crate::plan::fds::{Fds, apply_idmap, pair, socket_pair};
 use crate::plan::mounts::{Mount, What};
@@ -88,6 +89,7 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) 
     };
     let (side, must_be_placed) = born.map_err(|errno| Error::Setup {
         step: born_text(plan, errno),
+        at: (Step::Born.name(), 0),
         errno: errno.into(),
     })?;
     match side {
@@ -391,9 +393,8 @@ impl Spawned {
             .trim_start_matches(helper)
             .trim_start_matches(": ");
         let file = helper.replace("new", "/etc/sub").replace("map", "");
-        Err(Error::Failed(format!(
-            "{helper}: {why} (the ids that a user may map are in {file})"
-        )))
+        let why = format!("{helper}: {why} (the ids that a user may map are in {file})");
+        Err(Error::Known(Code::NAMESPACE_FAILED, why))
     }
 
     /// Maps the owners of the files of a mount whose source only the process can open.
@@ -526,7 +527,8 @@ impl Spawned {
     /// Why the process is gone although it has reported nothing.
     fn death(&self) -> Error {
         match fd::wait(self.pidfd.as_fd()) {
-            Ok(fd::Ended::Signal(libc::SIGKILL)) => Error::Failed(
+            Ok(fd::Ended::Signal(libc::SIGKILL)) => Error::Known(
+                Code::OOM_KILLED,
                 "container init was killed by SIGKILL: \
                  container init was OOM-killed (memory limit too low?)"
                     .into(),

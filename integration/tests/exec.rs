@@ -228,30 +228,31 @@ fn every_flag_does_what_debians_runc_does() {
     }
 }
 
-#[test]
-fn what_cannot_be_executed_ends_with_255_one_line_and_no_pid_file() {
-    let runtime = Runtime::new();
-    let mut bundle = runtime.bundle();
-    let container = runtime.start(bundle.sleeper());
-    let file = runtime.dir().join("pid");
-    let pid_file = file.to_string_lossy().into_owned();
-    let files = AtomicU32::new(0);
-    let bad_process = |process: &Value| {
-        let number = files.fetch_add(1, Ordering::Relaxed);
-        let path = runtime.dir().join(format!("process.json{number}"));
-        fs::write(&path, process.to_string()).expect("the scratch directory is writable");
-        path.to_string_lossy().into_owned()
+/// What is wrong with a command line of exec: a name, the flags, the command, and what is said.
+type Bad = (
+    &'static str,
+    Vec<String>,
+    &'static [&'static str],
+    &'static str,
+);
+
+/// Command lines that cannot be carried out; files of processes are written to `dir`.
+fn bad_command_lines(dir: &Path) -> Vec<Bad> {
+    let flags = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let process = |name: &str, value: &Value| {
+        let path = dir.join(format!("process.json-{name}"));
+        fs::write(&path, value.to_string()).expect("the scratch directory is writable");
+        flags(&["-p", &path.to_string_lossy()])
     };
-    let process = |change: &dyn Fn(&mut Value)| {
-        let mut process = json!({ "user": { "uid": 0, "gid": 0 }, "cwd": "/", "env": [],
-            "args": ["/bin/true"] });
-        change(&mut process);
-        bad_process(&process)
+    let with = |key: &str, value: Value| {
+        let mut changed = json!({ "user": {}, "cwd": "/", "env": [], "args": ["/bin/true"] });
+        changed[key] = value;
+        process(key, &changed)
     };
     // Beyond what one string of execve may have: E2BIG.
     let huge = format!("A={}", "x".repeat(200_000));
-    let outside = ["--cwd", "/proc/self/fd/7"];
-    let cases: Vec<(&str, Vec<String>, &[&str], &str)> = vec![
+    let none = &[][..];
+    vec![
         (
             "program",
             vec![],
@@ -271,66 +272,55 @@ fn what_cannot_be_executed_ends_with_255_one_line_and_no_pid_file() {
             &["/etc/passwd"],
             "permission denied",
         ),
-        ("user", vec!["--user=nosuch".into()], &["true"], "nosuch"),
-        ("group", vec!["--user=0:nosuch".into()], &["true"], "nosuch"),
-        ("cwd", vec!["--cwd=/nosuch".into()], &["true"], "/nosuch"),
-        (
-            "relative cwd",
-            vec!["--cwd=tmp".into()],
-            &["true"],
-            "absolute",
-        ),
+        ("user", flags(&["--user=nosuch"]), &["true"], "nosuch"),
+        ("group", flags(&["--user=0:nosuch"]), &["true"], "nosuch"),
+        ("cwd", flags(&["--cwd=/nosuch"]), &["true"], "/nosuch"),
+        ("relative cwd", flags(&["--cwd=tmp"]), &["true"], "absolute"),
         (
             "cwd outside",
-            outside.map(String::from).to_vec(),
+            flags(&["--cwd=/proc/self/fd/7"]),
             &["true"],
             "cwd",
         ),
         (
-            "environment",
-            vec!["-p".into(), process(&|p| p["env"] = json!([huge]))],
-            &[],
-            "too long",
-        ),
-        (
             "descriptor",
-            vec!["--preserve-fds=3".into()],
+            flags(&["--preserve-fds=3"]),
             &["true"],
             "preserve",
         ),
         (
             "capability",
-            vec!["--cap=CAP_NOSUCH".into()],
+            flags(&["--cap=CAP_NOSUCH"]),
             &["true"],
             "CAP_NOSUCH",
         ),
-        (
-            "type",
-            vec!["-p".into(), process(&|p| p["cwd"] = json!(7))],
-            &[],
-            "cwd",
-        ),
+        ("environment", with("env", json!([huge])), none, "too long"),
+        ("type", with("cwd", json!(7)), none, "cwd"),
         (
             "types",
-            vec!["-p".into(), process(&|p| p["user"]["uid"] = json!("0"))],
-            &[],
+            with("user", json!({ "uid": "0" })),
+            none,
             "user.uid",
         ),
-        (
-            "array",
-            vec!["-p".into(), process(&|p| p["args"] = json!("true"))],
-            &[],
-            "args",
-        ),
+        ("array", with("args", json!("true")), none, "args"),
         (
             "no object",
-            vec!["-p".into(), bad_process(&json!([]))],
-            &[],
+            process("none", &json!([])),
+            none,
             "process.json",
         ),
-    ];
-    for (name, flags, command, words) in cases {
-        let mut line = vec!["exec".to_string(), "--pid-file".into(), pid_file.clone()];
+    ]
+}
+
+#[test]
+fn what_cannot_be_executed_ends_with_255_one_line_and_no_pid_file() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    let container = runtime.start(bundle.sleeper());
+    let file = runtime.dir().join("pid");
+    for (name, flags, command, words) in bad_command_lines(runtime.dir()) {
+        let pid_file = file.to_string_lossy().into_owned();
+        let mut line = vec!["exec".to_string(), "--pid-file".into(), pid_file];
         line.extend(flags);
         line.push(container.id().to_string());
         line.extend(command.iter().map(ToString::to_string));
@@ -346,10 +336,8 @@ fn what_cannot_be_executed_ends_with_255_one_line_and_no_pid_file() {
             "{name} does not say {words:?}: {run:?}"
         );
     }
-    assert_eq!(
-        container.call(&["ps", "-f", "json"]).run().stdout.trim(),
-        format!("[{}]", container.pid())
-    );
+    let left = container.call(&["ps", "-f", "json"]).run().stdout;
+    assert_eq!(left.trim(), format!("[{}]", container.pid()));
 }
 
 #[test]

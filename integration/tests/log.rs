@@ -35,6 +35,40 @@ fn a_failure_is_one_json_object_with_level_msg_and_time() {
 }
 
 #[test]
+fn a_failure_has_a_code_a_place_and_a_remedy_for_programs() {
+    let runtime = Runtime::new();
+    if runtime.differs("its records have a level, a message and a time") {
+        return;
+    }
+    let mut bundle = runtime.bundle();
+    bundle.mount("tmpfs", "tmpfs", "/mnt", "size=many");
+    let index = bundle.spec["mounts"].as_array().expect("mounts").len() - 1;
+    let path = bundle.save().to_str().expect("UTF-8").to_owned();
+    let run = runtime.call(&["create", "--bundle", &path, bundle.id()]);
+    let entry = run.log_json().run().exits(1).log.remove(0);
+    assert_eq!(entry["code"], "mount-failed");
+    assert_eq!(entry["step"], "mount-option");
+    assert_eq!(entry["item"], index);
+    assert_eq!(entry["errno"], "EINVAL");
+    assert!(
+        entry["remedy"]
+            .as_str()
+            .is_some_and(|text| text.contains("options")),
+        "{entry}"
+    );
+    let run = runtime.call(&["state", "nobody"]).log_json().run().exits(1);
+    assert_eq!(run.log[0]["code"], "container-not-found");
+    bundle.set("/process/cwd", 7);
+    let _ = bundle.save();
+    let run = runtime.call(&["create", "--bundle", &path, bundle.id()]);
+    let entry = run.log_json().run().exits(1).log.remove(0);
+    assert_eq!(
+        (&entry["code"], &entry["at"]),
+        (&"config-invalid".into(), &".process.cwd".into())
+    );
+}
+
+#[test]
 fn a_failure_goes_to_the_log_and_once_in_plain_words_to_stderr() {
     let runtime = Runtime::new();
     let run = runtime

@@ -15,11 +15,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (man, completions) = (dir.join("man"), dir.join("completions"));
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;
-    let mut keel = keel::cli::command();
+    let mut command = keel::cli::command();
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        generate_to(shell, &mut keel, "keel", &completions)?;
+        generate_to(shell, &mut command, "keel", &completions)?;
     }
-    write_pages(keel, &man)
+    fs::write(dir.join("errors.md"), keel::error::code::table())?;
+    write_pages(command, &man)
 }
 
 /// `keel.8`, and a page for each verb as git does it: `keel-create.8`.

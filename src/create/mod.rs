@@ -12,6 +12,7 @@ use crate::bundle::Bundle;
 use crate::cgroups::resctrl::{self, Group};
 use crate::cgroups::{self, Driver, Placement};
 use crate::context::Context;
+use crate::error::code::Code;
 use crate::error::{Error, Result};
 use crate::handover;
 use crate::hooks;
@@ -25,7 +26,7 @@ use crate::sys::fd;
 use crate::units::{Precision, rfc3339};
 use crate::validate::{Asked, validate};
 
-mod rollback;
+pub mod rollback;
 
 use rollback::Rollback;
 
@@ -120,7 +121,7 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     let directory = context.store.reserve(&args.id)?;
     let path = context.root.path.join(&args.id);
     rollback.push(move || drop(fs::remove_dir_all(&path)));
-    let record = first_record(args, &bundle, &plan, (&cgroup, group.as_ref()));
+    let record = first_record(&args.id, &bundle, &plan, (&cgroup, group.as_ref()));
     let mut container = directory.fill(record, &bundle.raw)?;
 
     if notify::wanted().is_some() {
@@ -208,7 +209,10 @@ fn intel_rdt(spec: &Spec) -> Option<&LinuxIntelRdt> {
 }
 
 /// Makes the cgroups and the resctrl group, with their limits; `rollback` removes them.
-fn confine(
+///
+/// # Errors
+/// If one of them is in use, or a limit is not taken.
+pub fn confine(
     spec: &Spec,
     cgroup: cgroups::Saved,
     group: Option<&Group>,
@@ -256,7 +260,10 @@ fn let_go_ahead(process: &mut Spawned, plan: &Plan, container: &mut Container) -
 }
 
 /// Everything that can be decided before anything is made.
-fn decide(
+///
+/// # Errors
+/// As [`run`]; for a container that CRIU restores, too.
+pub fn decide(
     args: &Args,
     context: &mut Context,
     mode: &Mode,
@@ -373,8 +380,8 @@ fn asked(args: &Args, mode: &Mode) -> Asked {
 }
 
 /// The record before anything exists: all that `delete` needs after a `kill -9`.
-fn first_record(
-    args: &Args,
+pub fn first_record(
+    id: &str,
     bundle: &Bundle,
     plan: &Plan,
     (cgroup, group): (&cgroups::Saved, Option<&Group>),
@@ -385,7 +392,7 @@ fn first_record(
     let annotations = bundle.spec.annotations().iter().flatten();
     Record {
         oci_version: bundle.spec.version().clone(),
-        id: args.id.clone(),
+        id: id.to_owned(),
         bundle: bundle.path.display().to_string(),
         rootfs: plan.rootfs.to_string_lossy().into_owned(),
         created: rfc3339(SystemTime::now(), Precision::Nanos),
@@ -430,8 +437,8 @@ fn with_output(error: Error, fds: &Fds) -> Error {
         .rewind()
         .and_then(|()| file.take(hooks::MAX_OUTPUT).read_to_string(&mut text));
     match (read, error) {
-        (Ok(_), Error::Failed(line)) if line.contains("hook #") => {
-            Error::Failed(format!("{line}, output: {}", text.trim()))
+        (Ok(_), Error::Known(code @ Code::HOOK_FAILED, line)) => {
+            Error::Known(code, format!("{line}, output: {}", text.trim()))
         }
         (_, error) => error,
     }

@@ -8,6 +8,7 @@ use super::hooks::Hook;
 use super::mounts::What;
 use super::namespaces;
 use crate::error::Error;
+use crate::error::code::Code;
 
 /// What a frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,7 +178,6 @@ impl Frame {
 impl Plan {
     /// The error that a [`Kind::Fault`] frame stands for, in words that callers match.
     pub fn explain(&self, fault: Frame) -> Error {
-        let errno = io::Error::from_raw_os_error(fault.errno);
         let program = self
             .process
             .args
@@ -197,7 +197,7 @@ impl Plan {
                     libc::ELOOP => "is reached through a symbolic link: name the mount itself",
                     _ => "is no mount point of the container",
                 };
-                return Error::Failed(format!("{target} {why}"));
+                return Error::Known(Code::MOUNT_FAILED, format!("{target} {why}"));
             }
             Step::Scheduler if fault.errno == libc::EPERM => format!(
                 "{} (process scheduler can't be used together with AllowedCPUs, and some policies \
@@ -205,7 +205,8 @@ impl Plan {
                 self.describe(fault.step, fault.item)
             ),
             Step::OutsideRoot => {
-                return Error::Failed(
+                return Error::Known(
+                    Code::BREAKOUT,
                     "current working directory is outside of container mount namespace root \
                      -- possible container breakout detected"
                         .into(),
@@ -217,23 +218,19 @@ impl Plan {
             }
             _ => self.describe(fault.step, fault.item),
         };
-        Error::Setup { step, errno }
+        stopped(step, fault)
     }
 
     fn explain_lookup(&self, program: &str, fault: Frame) -> Error {
-        let errno = io::Error::from_raw_os_error(fault.errno);
         match fault.errno {
-            libc::ENOENT if program.contains('/') => Error::Setup {
-                step: format!("exec: {program:?}: stat {program}"),
-                errno,
-            },
-            libc::ENOENT => Error::Failed(format!(
-                "exec: {program:?}: executable file not found in $PATH"
-            )),
-            _ => Error::Setup {
-                step: format!("exec: {program:?}"),
-                errno,
-            },
+            libc::ENOENT if program.contains('/') => {
+                stopped(format!("exec: {program:?}: stat {program}"), fault)
+            }
+            libc::ENOENT => Error::Known(
+                Code::PROGRAM_NOT_FOUND,
+                format!("exec: {program:?}: executable file not found in $PATH"),
+            ),
+            _ => stopped(format!("exec: {program:?}"), fault),
         }
     }
 
@@ -352,6 +349,29 @@ fn shown(text: &CStr) -> String {
     text.to_string_lossy().into_owned()
 }
 
+/// The error of a process that stopped at a step; `step` is what it was doing, in words.
+fn stopped(step: String, fault: Frame) -> Error {
+    Error::Setup {
+        step,
+        at: (fault.step.name(), fault.item),
+        errno: io::Error::from_raw_os_error(fault.errno),
+    }
+}
+
+impl Step {
+    /// Its name in kebab case, for the JSON log.
+    pub fn name(self) -> String {
+        let mut name = String::new();
+        for letter in format!("{self:?}").chars() {
+            if letter.is_ascii_uppercase() && !name.is_empty() {
+                name.push('-');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        name
+    }
+}
+
 /// The error of a hook that the child has run.
 fn hook(fault: Frame, hooks: &[Hook]) -> Error {
     let kind = match fault.step {
@@ -360,21 +380,27 @@ fn hook(fault: Frame, hooks: &[Hook]) -> Error {
     };
     let at = format!("error running {kind} hook #{}", fault.item);
     match fault.errno {
-        HOOK_TIMEOUT => Error::Failed(format!("{at}: hook ran past its timeout")),
-        code if code >= HOOK_EXITED => match code - HOOK_EXITED {
-            // 128 and the number of a signal; with this one the kernel enforces a seccomp filter.
-            code if code == 128 + libc::SIGSYS => Error::Failed(format!(
-                "{at}: signal: bad system call (see .linux.seccomp)"
-            )),
-            code => Error::Failed(format!("{at}: exit status {code}")),
-        },
-        errno => Error::Setup {
-            step: match hooks.get(usize::from(fault.item)) {
+        HOOK_TIMEOUT => {
+            let why = format!("{at}: hook ran past its timeout");
+            Error::Known(Code::HOOK_FAILED, why)
+        }
+        code if code >= HOOK_EXITED => {
+            let why = match code - HOOK_EXITED {
+                // 128 and the number of a signal; with this one the kernel enforces a seccomp filter.
+                code if code == 128 + libc::SIGSYS => {
+                    "signal: bad system call (see .linux.seccomp)".into()
+                }
+                code => format!("exit status {code}"),
+            };
+            Error::Known(Code::HOOK_FAILED, format!("{at}: {why}"))
+        }
+        _ => {
+            let step = match hooks.get(usize::from(fault.item)) {
                 Some(hook) => format!("{at}: fork/exec {}", shown(&hook.path)),
                 None => at,
-            },
-            errno: io::Error::from_raw_os_error(errno),
-        },
+            };
+            stopped(step, fault)
+        }
     }
 }
 
@@ -394,6 +420,12 @@ mod tests {
             assert_eq!(Frame::from_bytes(frame.to_bytes()), Some(frame));
         }
         assert_eq!(Step::ALL.len(), Step::Unmount as usize);
+    }
+
+    #[test]
+    fn a_step_has_a_name_of_small_letters() {
+        assert_eq!(Step::MountAttach.name(), "mount-attach");
+        assert_eq!(Step::Uid.name(), "uid");
     }
 
     #[test]

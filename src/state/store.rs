@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::{Record, Status, gate};
 use crate::cgroups;
+use crate::error::code::Code;
 use crate::error::{Error, Result};
 
 const RECORD: &str = "state.json";
@@ -101,8 +102,10 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound),
             other => other.map_err(|error| Error::host("read", file.display(), error))?,
         };
-        let record = serde_json::from_slice(&text)
-            .map_err(|error| Error::Failed(format!("{} is damaged: {error}", file.display())))?;
+        let record = serde_json::from_slice(&text).map_err(|error| {
+            let why = format!("{} is damaged: {error}", file.display());
+            Error::Known(Code::STATE_DAMAGED, why)
+        })?;
         Ok(Container { dir, path, record })
     }
 
