@@ -3,9 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// `run` is `create`, `start` and `delete` in one go.
-const ALLOWED_BETWEEN_VERBS: &[(&str, &str)] =
-    &[("run", "create"), ("run", "start"), ("run", "delete")];
+/// `run` is `create`, `start` and `delete` in one go, `restore` a `create` from other files, and both
+/// it and `checkpoint` end with a `delete`.
+const ALLOWED_BETWEEN_VERBS: &[(&str, &str)] = &[
+    ("run", "create"),
+    ("run", "start"),
+    ("run", "delete"),
+    ("restore", "create"),
+    ("restore", "checkpoint"),
+    ("restore", "delete"),
+    ("checkpoint", "delete"),
+];
 
 /// What the code between clone and execve may use: see `child`.
 const CHILD_USES: &[&str] = &["plan", "sys"];

@@ -6,7 +6,7 @@ pub mod verbs; // from the verb to the function that does it
 pub mod cli; // the command line, as runc's callers write it
 
 // The verbs, one file each.
-pub mod checkpoint; // processes to files and back
+pub mod checkpoint; // processes to files
 pub mod create; // from a bundle to a process that waits to execute its program
 pub mod delete; // what a container has left
 pub mod events; // statistics, out-of-memory notices
@@ -18,6 +18,7 @@ pub mod mounts; // mounts of a running container
 pub mod pause; // freeze and thaw
 pub mod plan_cmd; // what create would do
 pub mod ps; // the processes of a container
+pub mod restore; // processes from files
 pub mod run; // create and start, in the foreground until the end
 pub mod spec_cmd; // a config.json to start from
 pub mod start; // opens the gate
@@ -28,6 +29,7 @@ pub mod foreground; // signals, terminal and end of a program that keel waits fo
 pub mod notify; // what the container says of its readiness, passed on
 pub mod hooks; // hooks that the runtime runs in its own namespaces
 pub mod netdevices; // network interfaces of the host that a container gets
+pub mod criu; // its RPC: what checkpoint and restore ask of it
 pub mod handover; // descriptors that callers pass through keel, and files they wait for
 pub mod spawn; // the parent's half of making a process
 pub mod state; // what is remembered between two commands, and the gate

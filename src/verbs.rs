@@ -4,10 +4,10 @@ use std::io;
 
 use crate::cli::Verb;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::{
-    create, delete, events, exec, features, kill, list, mounts, pause, plan_cmd, ps, run, start,
-    update,
+    checkpoint, create, delete, events, exec, features, kill, list, mounts, pause, plan_cmd, ps,
+    restore, run, start, update,
 };
 
 /// Does what the caller wants; returns the exit code.
@@ -17,6 +17,7 @@ use crate::{
 pub fn run(verb: Verb, context: &mut Context) -> Result<u8> {
     let out = &mut io::stdout();
     match verb {
+        Verb::Checkpoint(args) => checkpoint::run(&args, context)?,
         Verb::Create(args) => create::run(&args, context)?,
         Verb::Delete(args) => delete::run(&args, context)?,
         Verb::Exec(args) => return exec::run(&args, context),
@@ -24,6 +25,7 @@ pub fn run(verb: Verb, context: &mut Context) -> Result<u8> {
         Verb::Kill(args) => kill::run(&args, context)?,
         Verb::List(args) => list::run(&args, context, out)?,
         Verb::Plan(args) => plan_cmd::run(&args, context, out)?,
+        Verb::Restore(args) => return restore::run(&args, context),
         Verb::Run(args) => return run::run(&args, context),
         Verb::Spec(args) => args.run(&context.host)?,
         Verb::Start(args) => start::run(&args, context)?,
@@ -34,11 +36,6 @@ pub fn run(verb: Verb, context: &mut Context) -> Result<u8> {
         Verb::Events(args) => events::run(&args, context, out)?,
         Verb::Update(args) => update::run(&args, context)?,
         Verb::Mounts(args) => mounts::run(&args, context)?,
-        Verb::Checkpoint(_) | Verb::Restore(_) => {
-            return Err(Error::Usage(
-                "this version of keel does not have this command".into(),
-            ));
-        }
     }
     Ok(0)
 }

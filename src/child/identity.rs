@@ -10,7 +10,7 @@ use super::report::{At, Fault, Report};
 use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
 use crate::plan::{Plan, Step};
-use crate::sys::{Errno, caps, fd, mount, path, proc, seccomp};
+use crate::sys::{Errno, caps, fd, mount, path, proc, seccomp, tty};
 
 /// Takes on the program's ids, capabilities and working directory.
 ///
@@ -147,6 +147,10 @@ fn hand_over_stdio(uid: u32) -> Result<(), Errno> {
             continue;
         };
         let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+        if kind == SFlag::S_IFCHR && stat.st_rdev == libc::makedev(1, 3) {
+            replace_null(stream);
+            continue;
+        }
         let is_tty = kind == SFlag::S_IFCHR && libc::major(stat.st_rdev) == PTY_SLAVE_MAJOR;
         let ours = is_tty || kind == SFlag::S_IFIFO || kind == SFlag::S_IFSOCK;
         if !ours || stat.st_uid == uid {
@@ -159,6 +163,18 @@ fn hand_over_stdio(uid: u32) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+/// Puts the container's own `/dev/null` in the place of the host's: a file of the host keeps CRIU from
+/// saving the process. Where the container has none, the host's does no harm.
+fn replace_null(stream: std::os::fd::BorrowedFd<'_>) {
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let Ok(null) = nix::fcntl::open(c"/dev/null", flags, Mode::empty()) else {
+        return;
+    };
+    if is_char_device(null.as_fd(), 1, 3) {
+        let _ = tty::make_stdio(null.as_fd(), stream.as_raw_fd());
+    }
 }
 
 /// `/dev/pts/N`: `UNIX98_PTY_SLAVE_MAJOR` of linux/major.h.

@@ -6,8 +6,8 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::flags::Until;
 use crate::{
-    checkpoint, create, delete, events, exec, kill, list, mounts, pause, plan_cmd, ps, run,
-    spec_cmd, start, update,
+    checkpoint, create, delete, events, exec, kill, list, mounts, pause, plan_cmd, ps, restore,
+    run, spec_cmd, start, update,
 };
 
 /// What the caller wants done.
@@ -26,7 +26,7 @@ pub enum Verb {
     Pause(pause::Args),
     Plan(plan_cmd::Args),
     Ps(ps::Args),
-    Restore(checkpoint::RestoreArgs),
+    Restore(restore::Args),
     Resume(pause::Args),
     Run(run::Args),
     Spec(spec_cmd::Args),
@@ -187,7 +187,7 @@ pub static VERBS: &[Row] = &[
     ),
     row!(
         "restore",
-        Restore(checkpoint::RestoreArgs),
+        Restore(restore::Args),
         Words::Id,
         End,
         "Bring back a container from a checkpoint",
