@@ -39,7 +39,7 @@ pub struct Args {
     /// Give the process a terminal
     #[arg(long, short)]
     pub tty: bool,
-    /// Run as this user, by number
+    /// Run as this user, by name or number
     #[arg(long, short, value_name = "UID[:GID]")]
     pub user: Option<String>,
     /// Add a supplementary group (repeatable)

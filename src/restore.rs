@@ -1,6 +1,6 @@
 //! The `restore` verb: a container from the files of a checkpoint, by CRIU.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -180,7 +180,11 @@ fn restore(args: &Args, context: &mut Context) -> Result<(Container, Option<Owne
     );
     drop(joined);
     let _ = fs::remove_dir(&root);
-    restored.map_err(|error| images.explain(error))?;
+    if let Err(error) = restored {
+        // CRIU takes its processes with it, unless it fails at the very end.
+        let _ = container.signal_all(libc::SIGKILL);
+        return Err(images.explain(error));
+    }
     rollback.commit();
     Ok((container, terminal))
 }
@@ -322,14 +326,11 @@ fn prepare_root(plan: &Plan, mounts: &PrivateMounts) -> Result<()> {
 
 /// Whether the entry's place is inside a file system that CRIU brings back with its files.
 fn is_on_new(entry: &Mount, mounts: &[Mount]) -> bool {
-    let target = Path::new(std::ffi::OsStr::new(
-        entry.target.to_str().unwrap_or_default(),
-    ));
+    let place = |mount: &Mount| PathBuf::from(OsStr::from_bytes(mount.target.as_bytes()));
+    let target = place(entry);
     mounts.iter().any(|other| {
-        let other_target = Path::new(other.target.to_str().unwrap_or_default());
-        matches!(other.what, What::New { .. })
-            && target != other_target
-            && target.starts_with(other_target)
+        let is_new = matches!(other.what, What::New { .. });
+        is_new && target != place(other) && target.starts_with(place(other))
     })
 }
 
