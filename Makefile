@@ -38,7 +38,7 @@ test:
 	cargo build --release -p keel
 	cargo build --workspace
 	RUST_BACKTRACE=0 cargo test --workspace --no-fail-fast
-	integration/guest/test
+	integration/guest/test --release
 
 # Manual pages and shell completions, into target/docs.
 docs:

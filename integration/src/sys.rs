@@ -235,6 +235,25 @@ pub fn memory_policy() -> io::Result<(i32, u64)> {
     Ok((mode, nodes[0]))
 }
 
+/// Maps that many bytes of huge pages of 2 MiB, and writes to each.
+///
+/// # Errors
+/// What mmap(2) says: `ENOMEM` if there are not as many, or a limit forbids it.
+pub fn use_huge_pages(bytes: usize) -> io::Result<()> {
+    let (access, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
+    );
+    // SAFETY: a new mapping, at a place that the kernel chooses; nobody else has it.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping is `bytes` long and writable; it lasts as long as the process.
+    unsafe { std::ptr::write_bytes(start.cast::<u8>(), 1, bytes) };
+    Ok(())
+}
+
 /// The description of the session keyring: type;uid;gid;permissions;name.
 ///
 /// # Errors

@@ -13,6 +13,10 @@ fn main() -> ExitCode {
             integration::sys::memory_policy().and_then(|it| print(&format!("{it:?}")))
         }
         ["fork-bomb", depth] => fork_bomb(depth.parse().unwrap_or(0)),
+        ["huge-pages", bytes] => {
+            let bytes = bytes.parse().map_err(std::io::Error::other);
+            bytes.and_then(integration::sys::use_huge_pages)
+        }
         ["keyring"] => integration::sys::session_keyring().and_then(|it| print(&it)),
         ["spy", canary] => spy(canary),
         ["overwrite"] => overwrite(),

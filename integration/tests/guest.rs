@@ -1,8 +1,8 @@
-//! Cgroups that systemd makes or delegates. The test guest has them.
+//! What only the test guest has to play with: systemd, delegation, swap, huge pages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use integration::{Bundle, Container, Runtime, USER, wait_for};
 use nix::unistd::{Gid, Uid, chown};
@@ -177,7 +177,7 @@ fn a_unit_name_of_odd_characters_works_or_is_refused_in_one_line() {
     let token = runtime.token().to_owned();
     for (path, refused) in [
         (format!("system.slice:kt:{token}.a@b_c-d"), None),
-        (format!("kt-{token}.slice:kt:{token}"), None),
+        (format!("kt-a.slice:kt:{token}"), None),
         (format!(":kt:{token}"), None),
         (
             format!("system.slice:kt:{token}/x"),
@@ -327,4 +327,154 @@ fn a_user_may_set_limits_in_a_cgroup_that_was_given_to_him() {
     for dir in [&own, &given] {
         fs::remove_dir(dir).expect("it is empty");
     }
+}
+
+#[test]
+fn swap_is_counted_together_with_memory() {
+    let runtime = Runtime::new();
+    if outside_the_guest(&runtime) {
+        return;
+    }
+    let file = runtime.dir().join("swap");
+    let file = file.to_str().expect("UTF-8");
+    host(&[
+        "dd",
+        "if=/dev/zero",
+        &format!("of={file}"),
+        "bs=1M",
+        "count=128",
+    ]);
+    host(&["mkswap", file]);
+    host(&["swapon", file]);
+    let mut codes = Vec::new();
+    for swap in [32, 128] {
+        let mut bundle = runtime.bundle();
+        let memory = json!({ "limit": 32 << 20, "swap": i64::from(swap) << 20 });
+        bundle.set("/linux/resources/memory", memory);
+        bundle.sh("dd if=/dev/zero of=/dev/null bs=60M count=1");
+        codes.push(runtime.run(&bundle).code);
+    }
+    host(&["swapoff", file]);
+    assert_eq!(
+        codes,
+        [128 + 9, 0],
+        "60 MiB with 32 of memory, and 0 or 96 of swap"
+    );
+}
+
+#[test]
+fn huge_pages_are_limited() {
+    let runtime = Runtime::new();
+    if outside_the_guest(&runtime) {
+        return;
+    }
+    let count = "/proc/sys/vm/nr_hugepages";
+    fs::write(count, "4").expect("root may");
+    let mut bundle = runtime.bundle();
+    bundle.probe();
+    let limits = json!([{ "pageSize": "2MB", "limit": 4 << 20 }]);
+    bundle.set("/linux/resources/hugepageLimits", limits);
+    let mut ends = Vec::new();
+    for pages in [2, 3] {
+        let bytes = (pages * (2 << 20)).to_string();
+        bundle.args(&["/bin/probe", "huge-pages", &bytes]);
+        let run = runtime.run(&bundle);
+        ends.push((run.code, run.stderr.contains("Cannot allocate memory")));
+    }
+    fs::write(count, "0").expect("root may");
+    assert_eq!(ends, [(0, false), (1, true)]);
+}
+/// Limits whose values change on their way to v2, and the files where they arrive. The formula of
+/// shares is newer than Debian's runc and crun.
+const CONVERTED: &[(&str, &str)] = &[
+    ("cpu.max", r#"{"cpu":{"quota":50000,"period":100000}}"#),
+    ("cpu.max", r#"{"cpu":{"quota":-1,"period":50000}}"#),
+    ("cpu.max", r#"{"cpu":{"quota":20000}}"#),
+    ("cpuset.cpus", r#"{"cpu":{"cpus":"0"}}"#),
+    ("cpuset.mems", r#"{"cpu":{"mems":"0"}}"#),
+    ("memory.max", r#"{"memory":{"limit":-1}}"#),
+    ("memory.max", r#"{"memory":{"limit":33554432}}"#),
+    (
+        "memory.low",
+        r#"{"memory":{"limit":33554432,"reservation":16777216}}"#,
+    ),
+    (
+        "memory.swap.max",
+        r#"{"memory":{"limit":33554432,"swap":50331648}}"#,
+    ),
+    (
+        "memory.swap.max",
+        r#"{"memory":{"limit":33554432,"swap":33554432}}"#,
+    ),
+    (
+        "memory.swap.max",
+        r#"{"memory":{"limit":33554432,"swap":-1}}"#,
+    ),
+    ("pids.max", r#"{"pids":{"limit":7}}"#),
+    ("pids.max", r#"{"pids":{"limit":-1}}"#),
+    ("io.weight", r#"{"blockIO":{"weight":10}}"#),
+    ("io.weight", r#"{"blockIO":{"weight":500}}"#),
+    ("io.weight", r#"{"blockIO":{"weight":1000}}"#),
+    (
+        "hugetlb.2MB.max",
+        r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#,
+    ),
+    ("memory.high", r#"{"unified":{"memory.high":"8388608"}}"#),
+];
+
+/// What is in `file` of the container's cgroup after `program create`.
+fn arrived(program: &Path, runtime: &Runtime, bundle: &Bundle, file: &str) -> String {
+    let root = runtime.dir().join(program.file_name().expect("a program"));
+    let call = |words: &[&str]| {
+        let mut command = Command::new(program);
+        command
+            .arg("--root")
+            .arg(&root)
+            .args(words)
+            .arg(bundle.id());
+        // Not a pipe: the container would keep it open.
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let status = command.status().expect("it is installed");
+        assert!(status.success(), "{} {words:?}", program.display());
+    };
+    let path = bundle.save().to_str().expect("UTF-8");
+    call(&["create", "--bundle", path]);
+    let cgroup = bundle.spec["linux"]["cgroupsPath"]
+        .as_str()
+        .expect("a path");
+    let text = fs::read_to_string(format!("/sys/fs/cgroup{cgroup}/{file}"));
+    call(&["delete", "--force"]);
+    let _ = fs::remove_dir_all(root);
+    text.unwrap_or_else(|error| error.to_string())
+}
+
+#[test]
+fn limits_arrive_as_those_of_debians_runc_and_crun() {
+    let runtime = Runtime::new();
+    if outside_the_guest(&runtime) {
+        return;
+    }
+    let mut differ = Vec::new();
+    for (file, resources) in CONVERTED {
+        let mut bundle = runtime.bundle();
+        let resources: Value = serde_json::from_str(resources).expect("JSON");
+        let path = format!("/{}", bundle.id());
+        bundle
+            .set("/linux/cgroupsPath", path)
+            .set("/linux/resources", resources.clone());
+        let programs = [
+            runtime.binary(),
+            Path::new("/usr/sbin/runc"),
+            Path::new("/usr/bin/crun"),
+        ];
+        let [keel, runc, crun] = programs.map(|it| arrived(it, &runtime, &bundle, file));
+        if keel != runc || keel != crun {
+            differ.push(format!("{resources}: {file} {keel:?} {runc:?} {crun:?}"));
+        }
+    }
+    assert!(
+        differ.is_empty(),
+        "keel, runc, crun:\n{}",
+        differ.join("\n")
+    );
 }
