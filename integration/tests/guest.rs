@@ -176,11 +176,15 @@ fn a_unit_name_of_odd_characters_works_or_is_refused_in_one_line() {
     }
     let token = runtime.token().to_owned();
     for (path, refused) in [
-        (format!("system.slice:kt:{token}.a@b_c-d"), None),
+        (format!("system.slice:kt:{token}.a_b-c"), None),
         (format!("kt-a.slice:kt:{token}"), None),
         (format!(":kt:{token}"), None),
         (
             format!("system.slice:kt:{token}/x"),
+            Some(".linux.cgroupsPath"),
+        ),
+        (
+            format!("system.slice:kt:{token}@x"),
             Some(".linux.cgroupsPath"),
         ),
         (
@@ -235,10 +239,14 @@ fn a_user_has_scopes_of_his_own_systemd() {
     if outside_the_guest(&runtime) {
         return;
     }
+    let user = USER.to_string();
+    host(&["groupadd", "--gid", &user, "kt-user"]);
     host(&[
         "useradd",
         "--uid",
-        &USER.to_string(),
+        &user,
+        "--gid",
+        &user,
         "--create-home",
         "kt-user",
     ]);

@@ -310,10 +310,10 @@ fn unit_of(request: &Request<'_>) -> Result<Unit> {
     };
     for unit in [slice, &name] {
         let stem = unit.rsplit_once('.').map_or("", |(stem, _)| stem);
-        let is_valid = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+        let is_valid = |c: char| c.is_ascii_alphanumeric() || ":-_.\\".contains(c);
         if stem.is_empty() || unit.len() > LONGEST_NAME || !unit.chars().all(is_valid) {
             let why = format!(
-                "{unit:.200?} is no unit name: letters, digits and `:-_.\\@`, at most {LONGEST_NAME} \
+                "{unit:.200?} is no unit name: letters, digits and `:-_.\\`, at most {LONGEST_NAME} \
                  bytes; escape others with systemd-escape(1)"
             );
             return Err(Error::spec(AT, why));
