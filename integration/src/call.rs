@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::sys::{self, Session};
-use crate::{PATIENCE, Runtime};
+use crate::{Runtime, patience};
 
 /// The PATH of the runtime, and of every config.json made here.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -295,7 +295,7 @@ impl Running {
     /// Waits until `text` is on its standard output.
     ///
     /// # Panics
-    /// If that takes longer than [`PATIENCE`].
+    /// If that takes longer than [`patience`].
     pub fn wait_for_stdout(&self, text: &str) {
         crate::wait_for(&format!("{text:?} from {}", self.line), || {
             self.stdout().contains(text)
@@ -304,7 +304,7 @@ impl Running {
 
     /// Waits for its end.
     ///
-    /// If that takes longer than [`PATIENCE`] it is killed, and says so on [`Run::stderr`].
+    /// If that takes longer than [`patience`] it is killed, and says so on [`Run::stderr`].
     pub fn wait(self) -> Run {
         self.finish().0
     }
@@ -330,11 +330,11 @@ impl Running {
     }
 }
 
-/// Whether the process, a child of this one, ends within [`PATIENCE`]. It is left to be reaped.
+/// Whether the process, a child of this one, ends within [`patience`]. It is left to be reaped.
 pub(crate) fn ends_in_time(pid: i32) -> bool {
     let pidfd = sys::pidfd_open(pid).expect("a child that is not reaped keeps its pid");
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(PATIENCE).expect("half a minute fits");
+    let timeout = PollTimeout::try_from(patience()).expect("minutes fit");
     poll(&mut fds, timeout).expect("poll on a pidfd") == 1
 }
 

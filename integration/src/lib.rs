@@ -31,18 +31,23 @@ pub use terminal::{ConsoleSocket, PidfdSocket, Terminal};
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test calls it stuck.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take before a test calls it stuck: longer where the processor is emulated.
+pub fn patience() -> Duration {
+    match std::env::var_os("KEEL_MUST_RUN") {
+        Some(_) => Duration::from_secs(120),
+        None => Duration::from_secs(30),
+    }
+}
 
 /// Polls `condition` until it holds.
 ///
 /// # Panics
-/// If it does not hold within [`PATIENCE`]; `what` says what was waited for.
+/// If it does not hold within [`patience`]; `what` says what was waited for.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "gave up waiting for {what}");
+        assert!(start.elapsed() < patience(), "gave up waiting for {what}");
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }

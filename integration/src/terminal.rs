@@ -10,7 +10,7 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 
-use crate::{PATIENCE, sys};
+use crate::{patience, sys};
 
 /// A unix socket on which one descriptor is awaited.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ fn receive_descriptor(stream: &UnixStream) -> (String, OwnedFd) {
 
 fn is_readable(fd: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(PATIENCE).expect("half a minute fits");
+    let timeout = PollTimeout::try_from(patience()).expect("minutes fit");
     poll(&mut fds, timeout).expect("poll on a socket") == 1
 }
 
@@ -152,7 +152,7 @@ impl Terminal {
     /// Reads until `text` appears; returns all up to and with it, and forgets that.
     ///
     /// # Panics
-    /// If the terminal ends or [`PATIENCE`] does.
+    /// If the terminal ends or [`patience`] does.
     pub fn expect(&mut self, text: &str) -> String {
         let start = Instant::now();
         loop {
@@ -160,7 +160,7 @@ impl Terminal {
                 return self.seen.drain(..at + text.len()).collect();
             }
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < patience(),
                 "no {text:?} on the terminal but {:?}",
                 self.seen
             );

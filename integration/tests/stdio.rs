@@ -220,7 +220,7 @@ fn start_and_listen(
     let mut seen: Vec<String> = Vec::new();
     std::thread::scope(|scope| {
         let started = scope.spawn(|| start.run().succeeds());
-        let end = std::time::Instant::now() + integration::PATIENCE;
+        let end = std::time::Instant::now() + integration::patience();
         while std::time::Instant::now() < end
             && !(started.is_finished() && want.iter().all(|line| seen.contains(line)))
         {
