@@ -1,6 +1,7 @@
 # keel and rdocker: build, try, test, measure.
 
 SHELL := /bin/bash
+CARGO_HOME ?= $(HOME)/.cargo
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := target/$(TARGET)/release
 
@@ -12,14 +13,42 @@ TEST_PACKAGES := $(TRY_PACKAGES) runc crun strace valgrind uidmap libseccomp-dev
 	containerd docker.io buildah containernetworking-plugins protobuf-compiler socat curl \
 	git bzip2 xz-utils
 
-.PHONY: build try test lint docs bench
+# Where `make install` puts things: below DESTDIR, for those who make packages of it.
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: build release install reproducible try test lint docs bench
 
 # What `keel --version` shows; "unknown" in a build from an archive.
-build: export KEEL_COMMIT ?= $(shell git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)
+build release: export KEEL_COMMIT ?= $(shell git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)
 
 build:
 	integration/setup/packages $(BUILD_PACKAGES)
 	cargo build --release
+
+# As people get it: without the paths of the machine that built it.
+release: CRATES ?= -p keel -p rdocker
+release: REMAP = "--remap-path-prefix=$(CURDIR)=/keel", "--remap-path-prefix=$(CARGO_HOME)=/cargo"
+release:
+	cargo build --release $(CRATES) --config 'target.$(TARGET).rustflags = [$(REMAP)]'
+
+# make install PREFIX=/usr DESTDIR=/tmp/package
+install: release docs
+	install -d $(DESTDIR)$(PREFIX)/bin $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man8 \
+		bash-completion/completions zsh/site-functions fish/vendor_completions.d doc/keel)
+	install -m 755 $(RELEASE)/keel $(RELEASE)/rdocker $(DESTDIR)$(PREFIX)/bin
+	install -m 644 target/docs/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 target/docs/completions/keel.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/keel
+	install -m 644 target/docs/completions/_keel $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -m 644 target/docs/completions/keel.fish \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/keel
+	cp -r docs/integrations $(DESTDIR)$(PREFIX)/share/doc/keel
+
+# Whether two builds in two places give the same bytes; takes some minutes.
+reproducible:
+	integration/setup/reproducible
 
 # Real containers from real root file systems.
 try:
