@@ -8,8 +8,8 @@ mount --make-rprivate /
 scratch=$(mktemp -d)
 mount -t tmpfs tmpfs "$scratch"
 install -m 755 "$RUNTIME" "$scratch/runtime"
-for dir in /usr/local/bin /etc /var/lib; do
-	layer=$scratch/$(basename "$dir")
+for dir in /usr/local/bin /usr/local/sbin /etc /var/lib; do
+	layer=$scratch$dir
 	mkdir -p "$layer"/{upper,work}
 	mount -t overlay -o "lowerdir=$dir,upperdir=$layer/upper,workdir=$layer/work" overlay "$dir"
 done

@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long one command may take.
-const PATIENCE: &str = "120";
+const PATIENCE: &str = "600";
 /// How long a daemon may take until it answers.
 const STARTUP: Duration = Duration::from_secs(60);
 
@@ -117,7 +117,7 @@ impl Machine {
         fs::write(&quoted, text).unwrap_or_else(|error| panic!("{}: {error}", quoted.display()));
     }
 
-    /// Runs a script with bash; it ends after two minutes at the latest.
+    /// Runs a script with bash; it ends after ten minutes at the latest.
     pub fn sh(&self, script: &str) -> Output {
         self.sh_as(&["timeout", PATIENCE], script)
     }

@@ -4,6 +4,7 @@ mod buildah;
 mod containerd;
 mod cri;
 mod docker;
+mod load;
 mod podman;
 mod rootless;
 
@@ -64,4 +65,9 @@ fn the_runtime_class_names_the_handler_of_containerds_configuration() {
         config.contains(&format!(".containerd.runtimes.{handler}]")),
         "{config}"
     );
+}
+
+#[test]
+fn a_link_named_runc_is_enough_for_callers_that_know_only_that() {
+    Machine::start().run_scripts_of("../packaging");
 }
