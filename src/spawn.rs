@@ -13,7 +13,7 @@ use crate::error::code::Code;
 use crate::error::{Error, Result};
 use crate::plan::fds::{Fds, apply_idmap, pair, socket_pair};
 use crate::plan::mounts::{Mount, What};
-use crate::plan::namespaces::{self, CGROUP, PID, TIME, USER};
+use crate::plan::namespaces::{self, CGROUP, IPC, NET, PID, TIME, USER, UTS};
 use crate::plan::{Frame, Kind, Plan, Step};
 use crate::sys::clone::{self, Side};
 use crate::sys::{Errno, fd, proc};
@@ -208,7 +208,11 @@ fn enter_stage(joins: &[(OwnedFd, u64)]) -> Result<(), Errno> {
     }
     for (index, (fd, kind)) in joins.iter().enumerate() {
         if refused & (1 << index) != 0 {
-            clone::setns(fd.as_fd(), *kind)?;
+            match clone::setns(fd.as_fd(), *kind) {
+                // The child tries again in its new user namespace, and has the words for it.
+                Err(Errno::EPERM) if !matches!(*kind, PID | TIME) => {}
+                other => other?,
+            }
         }
     }
     Ok(())
@@ -274,6 +278,10 @@ fn join_for_children(plan: &Plan, fds: &Fds) -> Result<Joined> {
                     })?;
                 }
             },
+            // While it still has the host's rights: it may be the host's.
+            NET | IPC | UTS | CGROUP if plan.namespaces.has(USER) => {
+                joined.stage.push((copy(fd)?, join.kind));
+            }
             _ => {}
         }
     }

@@ -467,3 +467,31 @@ fn a_network_device_cannot_take_a_name_that_a_joined_namespace_has() {
     ip("link del kt2");
     first.finish();
 }
+
+#[test]
+fn a_network_of_the_host_is_joined_with_ids_of_the_containers_own() {
+    let runtime = Runtime::new();
+    let own = proc::own_namespace("net");
+    // The test's own network namespace, held by a process that has it.
+    let mut holder = runtime.bundle();
+    holder.share("network").sleeper();
+    let holder = runtime.start(&holder);
+    let mut bundle = runtime.bundle();
+    bundle
+        .user_namespace(800_000, 65_536)
+        .join("network", &format!("/proc/{}/ns/net", holder.pid()))
+        .sleeper();
+    // sysfs shows a network's devices only to who owns it.
+    let dev = json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs" });
+    let proc = json!({ "destination": "/proc", "type": "proc", "source": "proc" });
+    bundle.set("/mounts", json!([proc, dev]));
+    chown(bundle.rootfs(), Some(800_000), Some(800_000)).expect("root may");
+    let container = runtime.create(&bundle);
+    assert_eq!(proc::namespace(container.pid(), "net"), own);
+    assert_ne!(
+        proc::namespace(container.pid(), "user"),
+        proc::own_namespace("user")
+    );
+    drop(container);
+    holder.finish();
+}

@@ -1,14 +1,14 @@
 //! Namespaces and the values that the kernel keeps for each process.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use super::report::{At, Fault, Report};
 use crate::plan::fds::Fds;
-use crate::plan::namespaces::{NET, PID, TIME, USER};
+use crate::plan::namespaces::{NET, PID, TIME, USER, proc_name};
 use crate::plan::{Plan, Step};
 use crate::sys::clone::Side;
 use crate::sys::fd::Close;
@@ -66,13 +66,30 @@ pub fn enter_namespaces(plan: &Plan, fds: &Fds) -> Result<(), Fault> {
     }
     for (index, (join, fd)) in spaces.joins.iter().zip(&fds.joins).enumerate() {
         if refused & (1 << index) != 0 {
-            clone::setns(fd.as_fd(), join.kind).at(Step::Join, index)?;
+            match clone::setns(fd.as_fd(), join.kind) {
+                // One of the host's, which this process was born in.
+                Err(Errno::EPERM) if is_own(join.kind, fd.as_fd()) => {}
+                other => other.at(Step::Join, index)?,
+            }
         }
     }
     if spaces.later != 0 {
         clone::unshare(spaces.later).at(Step::Unshare, 0)?;
     }
     Ok(())
+}
+
+/// Whether this process is in the namespace of this kind that `fd` stands for.
+fn is_own(kind: u64, fd: BorrowedFd<'_>) -> bool {
+    let mut text = path::Text::new();
+    let name = proc_name(kind).as_bytes();
+    let Ok(own) = text.set(&[b"/proc/thread-self/ns/", name]) else {
+        return false;
+    };
+    match (nix::sys::stat::stat(own), nix::sys::stat::fstat(fd)) {
+        (Ok(own), Ok(fd)) => (own.st_dev, own.st_ino) == (fd.st_dev, fd.st_ino),
+        _ => false,
+    }
 }
 
 /// Enters the namespaces of a running container, all at once. Says whether a pid namespace is among
