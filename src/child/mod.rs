@@ -108,7 +108,7 @@ fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Resu
     rootfs::working_directory(plan, root.as_fd())?;
     rootfs::finish_readonly(plan, fds, root.as_fd())?;
     kernel::labels(plan)?;
-    rootfs::pivot(plan, root)?;
+    rootfs::pivot(plan, fds, root)?;
 
     // From here on nothing of the host can be reached: not by path, not by descriptor.
     kernel::close_host_descriptors(plan, fds, report)?;

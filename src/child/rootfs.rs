@@ -641,7 +641,7 @@ pub fn finish_mount(plan: &Plan, fds: &Fds, index: usize) -> Result<(), Fault> {
 }
 
 /// Enters the root: nothing of the host's mounts is left in this namespace afterwards.
-pub fn pivot(plan: &Plan, root: OwnedFd) -> Result<(), Fault> {
+pub fn pivot(plan: &Plan, fds: &Fds, root: OwnedFd) -> Result<(), Fault> {
     let at = |result: Result<(), Errno>| result.at(Step::Pivot, 0);
     at(nix::unistd::fchdir(&root))?;
     if !plan.namespaces.has(MOUNT) {
@@ -650,8 +650,8 @@ pub fn pivot(plan: &Plan, root: OwnedFd) -> Result<(), Fault> {
     if plan.no_pivot {
         // The host's mounts stay below the root; a full procfs or sysfs among them would let a
         // container in a user namespace mount another one. Where they are locked they stay.
-        for path in [c"/proc", c"/sys"] {
-            let _ = mount::detach(path);
+        for view in &fds.host_views {
+            let _ = mount::detach(view);
         }
         at(mount::move_over_root())?;
         at(nix::unistd::chroot(c"."))?;

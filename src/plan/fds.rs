@@ -1,7 +1,8 @@
 //! The descriptors that the plan names, opened by the parent before the clone.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -39,6 +40,8 @@ pub struct Fds {
     pub relayed: bool,
     /// The listening socket at which a created container waits for `start`.
     pub gate: Option<OwnedFd>,
+    /// For `--no-pivot`: where procfs and sysfs are mounted on the host, the last mount first.
+    pub host_views: Vec<CString>,
     /// Where the output of createContainer hooks goes, for the error message.
     pub hook_output: Option<OwnedFd>,
 }
@@ -57,6 +60,9 @@ impl Plan {
             self.open_mounts()?
         };
         fds.joins = joins;
+        if self.no_pivot {
+            fds.host_views = self.host_views()?;
+        }
         Ok(fds)
     }
 
@@ -131,6 +137,20 @@ impl Plan {
         // A plan without a root file system is for a container that has its own already.
         let below = below.filter(|_| !self.rootfs.is_empty());
         below.is_some_and(|rest| rest.first() == Some(&b'/'))
+    }
+
+    /// The mounts of procfs and sysfs outside the root file system.
+    fn host_views(&self) -> Result<Vec<CString>> {
+        let path = "/proc/self/mountinfo";
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|error| Error::host("read", path, error))?;
+        let mounts = text.lines().rev();
+        let mounts = mounts.filter_map(|line| procfs::process::MountInfo::from_line(line).ok());
+        Ok(mounts
+            .filter(|mount| matches!(mount.fs_type.as_str(), "proc" | "sysfs"))
+            .filter_map(|mount| CString::new(mount.mount_point.into_os_string().into_vec()).ok())
+            .filter(|point| !self.is_in_rootfs(point))
+            .collect())
     }
 
     fn open_rootfs(&self) -> Result<Option<OwnedFd>> {
