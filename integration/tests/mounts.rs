@@ -702,6 +702,31 @@ fn no_pivot_works_without_a_mount_point_for_the_root() {
 }
 
 #[test]
+fn no_pivot_leaves_no_procfs_of_the_host_behind() {
+    let runtime = Runtime::new();
+    let copy = runtime.dir().join("copy");
+    fs::create_dir(&copy).expect("writable");
+    let none: Option<&str> = None;
+    mount(Some("proc"), &copy, Some("proc"), MsFlags::empty(), none).expect("root may");
+    let _copy = HostMount(copy);
+    let mut bundle = runtime.bundle();
+    bundle
+        .set("/linux/maskedPaths", json!(["/proc/kcore"]))
+        .set("/linux/readonlyPaths", json!(["/proc/sys"]))
+        .capabilities(&["CAP_SYS_ADMIN", "CAP_SETFCAP"])
+        .unset("/linux/seccomp")
+        .sh("unshare -Urmpf sh -c 'mount -t proc proc /mnt && echo mounted'; echo tried");
+    let run = runtime.call_run(&bundle).flag("--no-pivot").run();
+    let run = run.succeeds();
+    assert_eq!(run.stdout, "tried\n");
+    assert!(
+        run.stderr.contains("mount:"),
+        "it was tried: {}",
+        run.stderr
+    );
+}
+
+#[test]
 fn the_hosts_mounts_are_not_visible() {
     let runtime = Runtime::new();
     let all = mounts(&runtime, &mut runtime.bundle());
