@@ -29,6 +29,7 @@ impl Create {
         let mut request = Request::from_args(&self.args, &Caller { env: &env })?;
         request.config.attach_stdin = self.args.process.interactive;
         request.config.stdin_once = self.args.process.interactive;
+        warn_of_ports(&request, ui)?;
         let store = Store::open(&host.data_root)?;
         let images = Images::new(&store);
         let image = find_image(host, &images, &self.args, ui)?;
@@ -37,6 +38,18 @@ impl Create {
         write_cidfile(&self.args, &container)?;
         ui.line(&container.record.id)
     }
+}
+
+/// Tells of flags that have no effect.
+///
+/// # Errors
+/// Writing to the terminal failed.
+pub fn warn_of_ports(request: &Request, ui: &mut Ui) -> Result<()> {
+    let host_config = &request.host_config;
+    if host_config.network_mode == "host" && !host_config.port_bindings.is_empty() {
+        ui.error_line("WARNING: Published ports are discarded when using host network mode")?;
+    }
+    Ok(())
 }
 
 /// The image of `run` and `create`, by the pull policy.

@@ -155,6 +155,13 @@ pub fn describe(host: &Host, container: &Container, with_size: bool) -> Value {
             .unwrap_or_default()
             .into();
     }
+    if let Some(links) = &record.host_config.links {
+        let shown = links.iter().map(|link| {
+            let (child, alias) = link.split_once(':').unwrap_or((link, link));
+            format!("/{child}:/{}/{alias}", record.name)
+        });
+        host_config["Links"] = shown.collect();
+    }
     let mut value = json!({
         "Id": record.id,
         "Created": record.created.to_string(),

@@ -3,7 +3,7 @@
 use crate::container::record::Status;
 use crate::container::session::Session;
 use crate::container::start::{self, Root};
-use crate::container::{Container, Containers, remove, signal};
+use crate::container::{Container, Containers, network, remove, signal};
 use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
@@ -299,9 +299,10 @@ impl Rm {
     /// Removes each.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         if self.link {
-            return Err(Error::Invalid(
-                "there are no links on this network".to_owned(),
-            ));
+            return each_quietly(&self.names, ui, |name, ui| {
+                network::unlink(host, name)?;
+                ui.line(name)
+            });
         }
         let anonymous = if self.volumes {
             remove::Anonymous::Remove

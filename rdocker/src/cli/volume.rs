@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::ui::Ui;
 use crate::ui::format::size;
 use crate::ui::list::Columns;
-use crate::volume::{Volume, Volumes};
+use crate::volume::{ANONYMOUS, Volume, Volumes};
 
 use super::each::each;
 use super::filter::Filters;
@@ -84,9 +84,12 @@ impl Create {
                 hint: "mount the file system yourself and give it with -v /PATH:TARGET".to_owned(),
             });
         }
-        let name = self.name.unwrap_or_else(id::random);
-        let (volume, new) =
-            Volumes::new(host).create(&name, pairs(&self.label), BTreeMap::new())?;
+        let mut labels = pairs(&self.label);
+        let name = self.name.unwrap_or_else(|| {
+            labels.insert(ANONYMOUS.to_owned(), String::new());
+            id::random()
+        });
+        let (volume, new) = Volumes::new(host).create(&name, labels, BTreeMap::new())?;
         if new {
             events::other(
                 host,

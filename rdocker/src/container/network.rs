@@ -9,6 +9,7 @@ use super::record::{Places, Record};
 use super::session::Session;
 use super::{Container, Containers, process};
 use crate::error::{Error, Result};
+use crate::events;
 use crate::host::Host;
 use crate::monitor::wire::Request;
 use crate::network::attach::{self, Attached, Plan};
@@ -311,6 +312,44 @@ pub fn note_links(host: &Host, record: &mut Record) -> Result<()> {
             Error::Conflict(format!("could not get container for {name}: {error}"))
         })?;
         networks.link(&record.id, &child.record.id, alias)?;
+    }
+    Ok(())
+}
+
+/// Forgets the link `CONTAINER/ALIAS`.
+///
+/// # Errors
+/// There is none of this name.
+pub fn unlink(host: &Host, text: &str) -> Result<()> {
+    let none = || Error::NotFound {
+        kind: "link",
+        name: text.to_owned(),
+    };
+    let (parent, alias) = text
+        .trim_start_matches('/')
+        .split_once('/')
+        .ok_or_else(none)?;
+    let parent = Containers::new(host).find(parent)?;
+    let store = Store::open(&host.data_root)?;
+    let networks = Networks { store: &store };
+    match networks.unlink(&parent.record.id, alias)? {
+        true => Ok(()),
+        false => Err(none()),
+    }
+}
+
+/// Tells of the container's places coming and going: `connect` or `disconnect`.
+///
+/// # Errors
+/// The log of events cannot be written.
+pub fn tell(host: &Host, action: &str, places: &[Endpoint]) -> Result<()> {
+    for place in places {
+        let more = [
+            ("container", place.container.clone()),
+            ("name", place.name.clone()),
+            ("type", "bridge".to_owned()),
+        ];
+        events::other(host, "network", action, &place.network, &more)?;
     }
     Ok(())
 }

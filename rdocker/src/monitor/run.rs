@@ -71,7 +71,9 @@ impl Monitor<'_> {
     /// Takes the container's places in its networks; a restart by policy finds them taken.
     fn attach(&mut self) -> Result<()> {
         if self.network.is_none() && network::is_bridged(&self.record.host_config.network_mode) {
-            self.network = Some(network::up(self.host, &self.record, &self.places)?);
+            let attached = network::up(self.host, &self.record, &self.places)?;
+            network::tell(self.host, "connect", &attached.endpoints)?;
+            self.network = Some(attached);
         }
         Ok(())
     }
@@ -79,6 +81,7 @@ impl Monitor<'_> {
     /// Gives the container's places back.
     pub(super) fn detach(&mut self) {
         if let Some(attached) = self.network.take() {
+            let _ = network::tell(self.host, "disconnect", &attached.endpoints);
             attached.close();
             // What is left is found again by `attach::sweep`.
             let _ = attach::down(self.host, &self.record.id);

@@ -147,7 +147,7 @@ impl Monitor<'_> {
             return Ok(());
         };
         if let Some(attached) = &mut self.network
-            && record.networks != self.record.networks
+            && (record.networks != self.record.networks || record.name != self.record.name)
         {
             network::with_plan(self.host, &record, |plan| attached.reload(self.host, plan))?;
             let (dir, places) = (&self.places.dir, &attached.endpoints);

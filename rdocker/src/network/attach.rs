@@ -294,6 +294,7 @@ impl Attached {
         for endpoint in &gone {
             self.leave(host, &networks, endpoint)?;
         }
+        self.rename(host, &networks, plan, &wanted)?;
         let new: Vec<Wish> = wanted
             .iter()
             .filter(|(network, _)| !self.endpoints.iter().any(|own| own.network == network.id))
@@ -305,6 +306,36 @@ impl Attached {
             &[]
         };
         self.join(host, &networks, plan, &new, ports)
+    }
+
+    /// The container may have another name by now.
+    fn rename(
+        &mut self,
+        host: &Host,
+        networks: &Networks<'_>,
+        plan: &Plan<'_>,
+        wanted: &[(Network, &Wish)],
+    ) -> Result<()> {
+        for endpoint in &mut self.endpoints {
+            let place = wanted
+                .iter()
+                .find(|(network, _)| network.id == endpoint.network);
+            let Some((network, wish)) = place else {
+                continue;
+            };
+            let names = known_as(plan, wish);
+            if names == endpoint.names {
+                continue;
+            }
+            endpoint.names = names;
+            let _lock = registry::lock(host)?;
+            let put = |change: &rusqlite::Transaction<'_>| -> store::Result<()> {
+                registry::put_endpoint(change, endpoint)
+            };
+            networks.store.write(put)?;
+            publish_names(host, networks, network)?;
+        }
+        Ok(())
     }
 
     fn leave(&mut self, host: &Host, networks: &Networks<'_>, endpoint: &Endpoint) -> Result<()> {
@@ -541,17 +572,25 @@ pub fn sweep(networks: &Networks<'_>) -> Result<Vec<Endpoint>> {
     Ok(kept)
 }
 
-/// Forgets places that nobody keeps, and their rules.
+/// Forgets places that nobody keeps, their rules and names.
 ///
 /// # Errors
 /// The database failed; there is no nft.
 pub fn clean(host: &Host, networks: &Networks<'_>) -> Result<()> {
     let _lock = registry::lock(host)?;
-    let before = networks.endpoints()?.len();
-    if sweep(networks)?.len() < before {
-        firewall::sync(host, networks)?;
+    let before = networks.endpoints()?;
+    if sweep(networks)?.len() == before.len() {
+        return Ok(());
     }
-    Ok(())
+    firewall::sync(host, networks)?;
+    let lost = |network: &&Network| {
+        let mut places = before.iter().filter(|place| !place.is_kept());
+        places.any(|place| place.network == network.id)
+    };
+    let all = networks.list()?;
+    all.iter()
+        .filter(lost)
+        .try_for_each(|network| publish_names(host, networks, network))
 }
 
 /// Gives the container's places back; a container that has none is no error.

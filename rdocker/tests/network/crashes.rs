@@ -11,7 +11,7 @@ fn rounds() -> u32 {
     if std::env::var("KEEL_SOAK").is_ok_and(|mode| mode == "full") {
         500
     } else {
-        12
+        8
     }
 }
 

@@ -52,6 +52,13 @@ fn a_link_brings_names_and_variables_that_follow_a_restart() {
     assert!(!hosts.contains(&first), "{hosts}");
     host.run(&["exec", "app", "ping", "-c1", "-W2", "aliasdb"])
         .ok();
+    let links = host.inspect("app", "{{json .HostConfig.Links}}");
+    assert_eq!(links, "[\"/db:/app/aliasdb\"]");
+    assert_eq!(
+        host.run(&["rm", "--link", "/app/aliasdb"]).ok(),
+        "/app/aliasdb"
+    );
+    host.run(&["rm", "-l", "app/aliasdb"]).fails(1);
 }
 
 #[test]

@@ -46,7 +46,11 @@ fn containers_of_a_network_are_known_by_name_alias_and_id() {
         look_up(&host, "client", "www"),
         address(&host, "server", "front")
     );
-    host.run(&["rm", "-f", "server"]).ok();
+    host.run(&["rename", "server", "waiter"]).ok();
+    let now = address(&host, "waiter", "front");
+    assert_eq!(look_up(&host, "client", "waiter"), now);
+    assert_eq!(look_up(&host, "client", "server"), "");
+    host.run(&["rm", "-f", "waiter"]).ok();
     assert_eq!(look_up(&host, "client", "www"), "");
 }
 

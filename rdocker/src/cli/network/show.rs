@@ -33,7 +33,7 @@ pub fn describe(host: &Host, name: &str) -> Result<Option<Value>> {
         false => network,
     };
     let mut places = networks.endpoints()?;
-    places.retain(|place| place.network == network.id);
+    places.retain(|place| place.network == network.id && place.is_kept());
     Ok(Some(whole(&network, &places)))
 }
 
