@@ -66,13 +66,25 @@ impl V1 {
     fn make(&self) -> Result<()> {
         for (at, tree) in self.trees.iter().enumerate() {
             if let Err(error) = make_own(tree) {
-                let made = self.trees[..at].iter().filter(|tree| tree.was_made());
-                made.for_each(|tree| drop(tree.remove(Instant::now())));
+                unmake(&self.trees[..at]);
                 return Err(error);
             }
         }
         Ok(())
     }
+
+    /// How a process gets into the cgroups that were made.
+    fn way_in(&self) -> Result<Placement> {
+        let leaf = |tree: &Tree| Ok((tree.leaf()?.again()?, tree.is_v2()));
+        let leaves: Vec<(Dir, bool)> = self.trees.iter().map(leaf).collect::<Result<_>>()?;
+        self.placement(&leaves)
+    }
+}
+
+/// Removes what was made for a container that does not come to be.
+fn unmake(trees: &[Tree]) {
+    let made = trees.iter().filter(|tree| tree.was_made());
+    made.for_each(|tree| drop(tree.remove(Instant::now())));
 }
 
 impl Driver for V1 {
@@ -82,9 +94,7 @@ impl Driver for V1 {
         } else {
             self.make_what_is_allowed()?;
         }
-        let leaf = |tree: &Tree| Ok((tree.leaf()?.again()?, tree.is_v2()));
-        let leaves: Vec<(Dir, bool)> = self.trees.iter().map(leaf).collect::<Result<_>>()?;
-        self.placement(&leaves)
+        self.way_in().inspect_err(|_| unmake(&self.trees))
     }
 
     fn join(&mut self, _: i32, below: &Below) -> Result<Placement> {

@@ -105,13 +105,13 @@ impl Driver for V2 {
             Err(error) if is_denied(&error) => return self.without_cgroup(error, resources),
             Err(error) => return Err(error),
         }
-        if let Err(error) = self.furnish(tree, resources) {
-            if tree.was_made() {
-                let _ = tree.remove(Instant::now());
-            }
-            return Err(error);
+        let placement = self
+            .furnish(tree, resources)
+            .and_then(|()| tree.leaf()?.fd().map(Placement::AtBirth));
+        if placement.is_err() && tree.was_made() {
+            let _ = tree.remove(Instant::now());
         }
-        tree.leaf()?.fd().map(Placement::AtBirth)
+        placement
     }
 
     fn join(&mut self, init: i32, below: &Below) -> Result<Placement> {
