@@ -35,6 +35,9 @@ use crate::store::record;
 /// The hidden verb that is the holder.
 pub const VERB: &str = "__namespaces";
 
+/// The record of the holder, in the exec root.
+const HOLDER: &str = "namespaces.json";
+
 const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER.union(CloneFlags::CLONE_NEWNS);
 
 /// Who holds the namespaces: `namespaces.json` in the exec root.
@@ -48,6 +51,11 @@ struct Holder {
 /// Whether this process is a plain user's, who has to [`enter`] first.
 pub fn is_needed() -> bool {
     !rustix::process::geteuid().is_root()
+}
+
+/// Whether this process is root in a plain user's namespaces.
+pub fn is_entered(host: &Host) -> bool {
+    host.in_user_namespace && host.exec_root.join(HOLDER).exists()
 }
 
 /// Makes this process root in the user's namespaces. It must have one thread.
@@ -84,7 +92,7 @@ pub fn enter(host: &Host) -> Result<()> {
 }
 
 fn living(dir: &Path) -> Result<Option<OwnedFd>> {
-    let Some(holder) = record::read::<Holder>(&dir.join("namespaces.json"))? else {
+    let Some(holder) = record::read::<Holder>(&dir.join(HOLDER))? else {
         return Ok(None);
     };
     let pidfd = Pid::from_raw(holder.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
@@ -131,7 +139,7 @@ fn make(dir: &Path) -> Result<OwnedFd> {
         pid,
         start_ticks: process::start_ticks(pid).unwrap_or_default(),
     };
-    record::write(&dir.join("namespaces.json"), &holder)?;
+    record::write(&dir.join(HOLDER), &holder)?;
     pidfd
         .and_then(Result::ok)
         .ok_or_else(|| fail(std::io::ErrorKind::NotFound.into()))
@@ -249,7 +257,7 @@ pub fn hold(host: &Host) -> Result<()> {
     let _ = maker.read(&mut [0]);
     drop(maker);
     let _alone = FileLock::exclusive(&host.exec_root.join("namespaces.lock"))?;
-    let path = host.exec_root.join("namespaces.json");
+    let path = host.exec_root.join(HOLDER);
     fs::remove_file(&path).map_err(|errno| Error::host("remove", &path, errno))
 }
 

@@ -19,6 +19,7 @@ use crate::image::{Image, Images, overlay};
 use crate::monitor::log::Rotation;
 use crate::network::Wish;
 use crate::network::registry::{Networks, named};
+use crate::rootless;
 use crate::runtime::Runtime;
 use crate::store::Store;
 use crate::volume::{MountPoint, Volumes, copy_up, settle};
@@ -133,6 +134,15 @@ fn complete(
 fn check_networks(host: &Host, mode: &str, wishes: &[Wish]) -> Result<()> {
     if !is_bridged(mode) {
         return Ok(());
+    }
+    if rootless::is_entered(host) {
+        return Err(Error::Hinted {
+            message: format!(
+                "network {} needs root: it is a bridge of this machine",
+                named(mode)
+            ),
+            hint: "give --network host or --network none".to_owned(),
+        });
     }
     let store = Store::open(&host.data_root)?;
     let networks = Networks { store: &store };

@@ -266,3 +266,11 @@ fn a_directory_of_somebody_else_is_refused() {
     chown(&dir, Some(UID), Some(UID)).unwrap();
     assert!(error.contains("belongs to somebody else"), "{error}");
 }
+
+#[test]
+fn a_bridge_is_refused_with_the_way_out() {
+    let user = User::new(Subordinate::Ids);
+    let error = user.run(&["run", "--rm", "busybox", "true"]).fails(125);
+    assert!(error.contains("network bridge needs root"), "{error}");
+    assert!(error.contains("--network host"), "{error}");
+}
