@@ -17,7 +17,7 @@ TEST_PACKAGES := $(TRY_PACKAGES) runc crun strace valgrind uidmap libseccomp-dev
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build release install reproducible try test lint docs bench
+.PHONY: build release install deb reproducible try test lint docs bench
 
 # What `keel --version` shows; "unknown" in a build from an archive.
 build release: export KEEL_COMMIT ?= $(shell git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)
@@ -45,6 +45,12 @@ install: release docs
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/keel
 	cp -r docs/integrations $(DESTDIR)$(PREFIX)/share/doc/keel
+
+# A Debian package of the same: target/keel_VERSION_ARCHITECTURE.deb.
+deb:
+	rm -rf target/deb
+	$(MAKE) install PREFIX=/usr DESTDIR=target/deb
+	integration/setup/deb target/deb
 
 # Whether two builds in two places give the same bytes; takes some minutes.
 reproducible:
