@@ -1,7 +1,7 @@
 //! `checkpoint` and `restore` through CRIU. They need a kernel that the installed CRIU works on; in
 //! the test guest Debian's do.
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -13,13 +13,17 @@ use serde_json::json;
 /// A runtime, if CRIU can be used here: it finds its way in the kernel, whatever it then lacks.
 fn runtime() -> Option<Runtime> {
     static WORKS: OnceLock<bool> = OnceLock::new();
-    let runtime = Runtime::new();
+    // Before the test has a network namespace of its own, in which CRIU's first look at the kernel,
+    // which it keeps, would find no loopback interface.
     let works = WORKS.get_or_init(|| {
         let check = Command::new("criu")
             .args(["check", "--feature", "mem_dirty_track"])
             .output();
-        check.is_ok_and(|output| output.status.success())
+        let said =
+            |output: std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+        check.is_ok_and(|output| !said(output).contains("kerndat"))
     });
+    let runtime = Runtime::new();
     (!runtime.host_lacks("a kernel that its CRIU works on", !works)).then_some(runtime)
 }
 
@@ -39,6 +43,21 @@ fn counter(runtime: &Runtime) -> Bundle {
 fn count(runtime: &Runtime) -> u64 {
     let text = fs::read_to_string(runtime.dir().join("data/n")).unwrap_or_default();
     text.trim().parse().unwrap_or(0)
+}
+
+/// A container whose streams are no files of the host, which CRIU could not find again.
+fn start<'r>(runtime: &'r Runtime, bundle: &Bundle) -> Container<'r> {
+    let null = || {
+        let file = File::options().write(true).open("/dev/null");
+        file.expect("it is there")
+    };
+    let container = Container::create_with(runtime, bundle, |call| {
+        call.stdin(File::open("/dev/null").expect("it is there"))
+            .stdout(null())
+            .stderr(null())
+    });
+    container.start();
+    container
 }
 
 /// Waits until the container has counted further.
@@ -63,7 +82,7 @@ fn checkpoint(runtime: &Runtime, container: &Container, flags: &[&str]) -> Run {
 fn a_container_goes_on_where_it_was_saved() {
     let Some(runtime) = runtime() else { return };
     let bundle = counter(&runtime);
-    let container = runtime.start(&bundle);
+    let container = start(&runtime, &bundle);
     wait_for_progress(&runtime);
     let path = images(&runtime, "images");
     let _ = checkpoint(&runtime, &container, &["--image-path", &path]).succeeds();
@@ -127,23 +146,20 @@ fn a_container_goes_on_where_it_was_saved() {
 #[test]
 fn a_container_can_be_saved_and_run_on_and_its_memory_before() {
     let Some(runtime) = runtime() else { return };
-    let container = runtime.start(&counter(&runtime));
+    let container = start(&runtime, &counter(&runtime));
     wait_for_progress(&runtime);
     let (first, second) = (images(&runtime, "first"), images(&runtime, "second"));
-    let run = checkpoint(
-        &runtime,
-        &container,
-        &["--pre-dump", "--image-path", &first],
-    );
-    let _ = run.succeeds();
-    wait_for_progress(&runtime);
-    let flags = [
-        "--leave-running",
-        "--image-path",
-        &second,
-        "--parent-path",
-        "../first",
-    ];
+    let flags = ["--pre-dump", "--image-path", &first];
+    let run = checkpoint(&runtime, &container, &flags);
+    // Not every kernel tracks which pages are written to.
+    let tracks = !run.stderr.contains("--pre-dump: criu or the kernel lacks");
+    if tracks {
+        let _ = run.succeeds();
+        wait_for_progress(&runtime);
+    }
+    let parent = ["--parent-path", "../first"];
+    let parent = if tracks { &parent[..] } else { &[] };
+    let flags = [&["--leave-running", "--image-path", &second], parent].concat();
     let work = images(&runtime, "work");
     let flags = [&flags[..], &["--work-path", &work, "--file-locks"]].concat();
     let _ = checkpoint(&runtime, &container, &flags).succeeds();
@@ -164,7 +180,7 @@ fn a_restore_in_the_foreground_has_the_exit_code() {
         "i=0; while ! test -e /mnt/data/end; do i=$((i+1)); echo $i > /mnt/data/n
         sleep 0.1; done; echo ended; exit 7",
     );
-    let container = runtime.start(&bundle);
+    let container = start(&runtime, &bundle);
     wait_for_progress(&runtime);
     let path = images(&runtime, "images");
     let _ = checkpoint(&runtime, &container, &["--image-path", &path]).succeeds();
@@ -185,7 +201,7 @@ fn a_restore_in_the_foreground_has_the_exit_code() {
 fn a_failed_restore_leaves_nothing_and_the_root_file_system_alone() {
     let Some(runtime) = runtime() else { return };
     let bundle = counter(&runtime);
-    let container = runtime.start(&bundle);
+    let container = start(&runtime, &bundle);
     wait_for_progress(&runtime);
     let path = images(&runtime, "images");
     let _ = checkpoint(&runtime, &container, &["--image-path", &path]).succeeds();
