@@ -52,6 +52,10 @@ impl Work<'_, '_> {
             words.push(self.word(text)?);
         }
         let main = self.build.source(self.index, flags.from.as_deref())?;
+        let shown = words.clone();
+        if is_add {
+            words = expand_patterns(&words, &main)?;
+        }
         // What has to be made first: here-documents, downloads, repositories, unpacked archives.
         let mut made: Vec<(Made, Source<'_>)> = Vec::new();
         let made_contexts = self.make(transfer, &words, is_add, &main)?;
@@ -59,7 +63,7 @@ impl Work<'_, '_> {
             made.push((made_one.clone(), Source::Context(context, &NOTHING)));
         }
         let items = self.items(transfer, &words, &flags, &main, &made)?;
-        let created_by = created_by(step, transfer, &words, &flags);
+        let created_by = created_by(step, transfer, &shown, &flags);
         let plan_key = self.transfer_key(transfer, &flags, &items)?;
         let plan = Plan {
             key: plan_key,
@@ -342,6 +346,21 @@ impl Work<'_, '_> {
         copy_items(root.as_fd(), transfer, flags, items, owner)?;
         Ok(dir)
     }
+}
+
+/// Names instead of patterns, so that `ADD` can look at each file whether it is an archive.
+fn expand_patterns(words: &[String], main: &Source<'_>) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for word in words {
+        if remote::is_http(word) || Git::parse(word)?.is_some() || !super::glob::is_pattern(word) {
+            names.push(word.clone());
+            continue;
+        }
+        for found in main.find(word)? {
+            names.push(String::from_utf8_lossy(&found.given).into_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// What was made for a source, or for a here-document.

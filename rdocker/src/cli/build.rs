@@ -48,7 +48,7 @@ pub struct Build {
     /// Additional build contexts (name=path)
     #[arg(long, value_name = "NAME=PATH")]
     build_context: Vec<String>,
-    /// Images to consider as cache sources (their layers are used if they are here)
+    /// Images to consider as cache sources (accepted; what was built here is always considered)
     #[arg(long, value_name = "IMAGE")]
     cache_from: Vec<String>,
     /// Name of the Dockerfile (default: "PATH/Dockerfile"; '-' is stdin)

@@ -219,7 +219,9 @@ impl Drop for Live {
 impl Screen {
     /// Puts finished lines above, and the lines of what goes on below them.
     fn draw(&mut self, finished: &[String]) {
-        let width = tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col).max(20));
+        let width = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+        // A terminal that does not know its width says 0.
+        let width = if width < 20 { 80 } else { width };
         let mut text = String::new();
         if self.drawn > 0 {
             text.push_str(&format!("\x1b[{}A\r", self.drawn));

@@ -267,7 +267,7 @@ fn add_fetches_and_checks_files_of_servers() {
 #[test]
 fn add_unpacks_local_archives_unless_told_otherwise() {
     let project = Project::new();
-    let file = "FROM busybox\nADD archive.tgz /x/\nADD --unpack=false archive.tgz /y/\nADD --chown=5:6 archive.tgz /z\n";
+    let file = "FROM busybox\nADD archive.tgz /x/\nADD --unpack=false archive.tgz /y/\nADD --chown=5:6 arch*.tgz /z\n";
     project.build("unpacked", file, &[]).ok();
     assert_eq!(
         project.sh("unpacked", "stat -c %u:%g /x/sub/c.txt /z/sub/c.txt; ls /y"),
