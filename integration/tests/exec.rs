@@ -191,7 +191,7 @@ fn every_flag_does_what_debians_runc_does() {
     let runtime = Runtime::new();
     let lacks = runtime.host_lacks("Debian's runc", !Path::new(RUNC).exists());
     let v1 = Path::new("/sys/fs/cgroup/pids").exists();
-    if lacks || runtime.host_lacks("cgroup v1", !v1) {
+    if lacks || runtime.host_lacks("cgroup v1", !v1) || runtime.differs("it is the other side") {
         return;
     }
     let runc = runtime.peer(RUNC);
@@ -315,6 +315,9 @@ fn bad_command_lines(dir: &Path) -> Vec<Bad> {
 #[test]
 fn what_cannot_be_executed_ends_with_255_one_line_and_no_pid_file() {
     let runtime = Runtime::new();
+    if runtime.differs("1.1 lets some of these pass, and answers others with 1 or several lines") {
+        return;
+    }
     let mut bundle = runtime.bundle();
     let container = runtime.start(bundle.sleeper());
     let file = runtime.dir().join("pid");
@@ -327,9 +330,6 @@ fn what_cannot_be_executed_ends_with_255_one_line_and_no_pid_file() {
         let run = runtime.call(&line).run();
         assert_eq!(run.code, 255, "{name}: {run:?}");
         assert!(!file.exists(), "{name} leaves a pid file");
-        if runtime.differs("runc's words and number of lines are its own") {
-            continue;
-        }
         assert_eq!(run.stderr.lines().count(), 1, "{name}: {run:?}");
         assert!(
             run.stderr.contains(words),
@@ -404,6 +404,9 @@ fn exec_never_enters_another_process_that_has_the_pid() {
 #[test]
 fn exec_beside_a_dying_container_enters_it_or_fails() {
     let runtime = Runtime::new();
+    if runtime.differs("1.1 may wait for ever for a process that is gone (runc#5208)") {
+        return;
+    }
     let rounds = if is_long() { 300 } else { 12 };
     for round in 0..rounds {
         let mut bundle = runtime.bundle();
