@@ -65,10 +65,10 @@ fn ids_that_do_not_belong_to_the_user_are_refused_by_name() {
     let runtime = Runtime::rootless();
     let mut bundle = runtime.bundle();
     bundle.user_namespace(200_000, 1000);
-    let run = runtime.run(&bundle).fails_with("newuidmap");
-    if runtime.differs("runc does not say where the ids of a user are listed") {
+    if runtime.differs("1.1 fails at a descriptor's owner instead of the maps") {
         return;
     }
+    let run = runtime.run(&bundle).fails_with("newuidmap");
     assert!(run.stderr.contains("/etc/subuid"), "{run:?}");
     let mut bundle = runtime.bundle();
     bundle
@@ -230,6 +230,9 @@ fn keep_groups_leaves_the_callers_groups() {
 #[test]
 fn a_joined_user_namespace_must_have_the_maps_that_config_json_says() {
     let runtime = Runtime::new();
+    if runtime.differs("1.1 wants maps of a user namespace that is joined, and then refuses them") {
+        return;
+    }
     let mut bundle = runtime.bundle();
     bundle.user_namespace(100_000, 1000);
     let first = runtime.create(bundle.sleeper());
@@ -251,9 +254,7 @@ fn a_joined_user_namespace_must_have_the_maps_that_config_json_says() {
         map(&joining(Some(100_000)).succeeds().stdout),
         "0 100000 1000"
     );
-    if !runtime.differs("runc 1.1 takes no mappings besides a path at all") {
-        let _ = joining(Some(100_001)).fails_with(".linux.uidMappings says otherwise");
-    }
+    let _ = joining(Some(100_001)).fails_with(".linux.uidMappings says otherwise");
     first.finish();
 }
 
@@ -341,6 +342,10 @@ const NESTED: &str = "set -e; r='/bin/inner --root /run/inner'
 #[test]
 fn a_container_can_have_containers() {
     let runtime = Runtime::new();
+    if runtime.differs("1.1 fails where the machine lacks a capability that the outer one asks for")
+    {
+        return;
+    }
     let (mut outer, mut inner) = nested(&runtime, NESTED);
     inner.sh("echo inner; exec sleep 1");
     inner.save();
@@ -356,6 +361,9 @@ fn a_container_can_have_containers() {
 #[test]
 fn a_users_container_can_have_containers() {
     let runtime = Runtime::rootless();
+    if runtime.differs("Debian's is linked dynamically: the container has not its libraries") {
+        return;
+    }
     let (mut outer, mut inner) = nested(&runtime, NESTED);
     map_subordinate_ids(&mut outer);
     inner.sh("echo inner; exec sleep 1");
