@@ -184,9 +184,9 @@ impl<'r> Call<'r> {
             .map(|arg| clip(&arg.to_string_lossy()))
             .collect::<Vec<_>>()
             .join(" ");
-        let child = sys::spawn(&mut command, &self.fds, self.session)
-            .unwrap_or_else(|error| panic!("cannot start {line}: {error}"));
-        crate::host::remember_child(i32::try_from(child.id()).expect("a pid fits an int"));
+        let child =
+            crate::host::awaited_child(|| sys::spawn(&mut command, &self.fds, self.session));
+        let child = child.unwrap_or_else(|error| panic!("cannot start {line}: {error}"));
         Running {
             child,
             stdout,

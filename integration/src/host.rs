@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -133,6 +134,16 @@ pub(crate) fn remember_child(pid: i32) {
     CHILDREN.lock().expect("nobody panics with it").insert(pid);
 }
 
+/// Starts a child that somebody is going to wait for. Meanwhile nothing is reaped: it may end at once.
+pub(crate) fn awaited_child(
+    start: impl FnOnce() -> io::Result<std::process::Child>,
+) -> io::Result<std::process::Child> {
+    let mut children = CHILDREN.lock().expect("nobody panics with it");
+    let child = start()?;
+    children.insert(i32::try_from(child.id()).expect("a pid fits an int"));
+    Ok(child)
+}
+
 /// Somebody has waited for this child.
 pub(crate) fn forget_child(pid: i32) {
     CHILDREN.lock().expect("nobody panics with it").remove(&pid);
@@ -142,16 +153,14 @@ pub(crate) fn forget_child(pid: i32) {
 /// zombies they hold their session keyring.
 fn reap_strangers() {
     for pid in pids() {
+        let children = CHILDREN.lock().expect("nobody panics with it");
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let parent = stat
             .rsplit(')')
             .next()
             .and_then(|rest| rest.split_whitespace().nth(1));
         let ours = parent.is_some_and(|parent| parent == std::process::id().to_string());
-        let awaited = CHILDREN
-            .lock()
-            .expect("nobody panics with it")
-            .contains(&pid);
+        let awaited = children.contains(&pid);
         if ours && !awaited && proc::state_letter(&stat) == 'Z' {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
