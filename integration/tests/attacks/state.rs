@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -86,6 +87,8 @@ fn recycled_pid(victim: &Victim) -> Outcome {
     let mut bundle = arena.bundle();
     bundle.sleeper();
     let container = arena.runtime.start(&bundle);
+    // Start times are in ticks of 10 ms: a number is not given again within one.
+    std::thread::sleep(Duration::from_millis(20));
     let mut bystander = Command::new("/bin/sleep")
         .arg("1000")
         .stdin(Stdio::null())
@@ -124,7 +127,7 @@ fn recycled_pid(victim: &Victim) -> Outcome {
         dir.display()
     );
     let run = container.kill("KILL");
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    std::thread::sleep(Duration::from_millis(100));
     let hit = bystander.try_wait().expect("it is our child").is_some();
     let _ = bystander.kill();
     let _ = bystander.wait();
