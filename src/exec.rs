@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Capabilities, Capability, Process, Spec};
 
 use crate::bundle::{parse_process, read_json_stream};
-use crate::cgroups::{self, Placement};
+use crate::cgroups::{self, Driver, Placement};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::foreground;
@@ -89,14 +89,14 @@ pub struct Args {
 /// In runc's words; no pid file is left if the program could not be executed.
 pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let container = context.store.load(&args.id)?;
-    let init = running(&container, args.ignore_paused)?;
+    let cgroup = &container.record.cgroup;
+    let mut driver = cgroups::open(cgroup);
+    let init = running(&container, driver.as_ref(), args.ignore_paused)?;
     let spec = container.spec()?;
     let process = process(args, &spec, init.as_fd(), context)?;
     let handed = handover::descriptors(args.preserve_fds)?;
     check_terminal(&process, args)?;
 
-    let cgroup = &container.record.cgroup;
-    let mut driver = cgroups::open(cgroup);
     let below = below(&args.cgroup)?;
     let pid = container.record.init.ok_or(Error::NotRunning)?.pid;
     let placement = driver.join(pid, &below)?;
@@ -109,7 +109,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         ..Facts::of(Path::new(&container.record.bundle))
     };
     let mut plan = Plan::for_exec(&args.id, &process, &spec, &facts)?;
-    let kinds = spawn::namespaces_to_enter(pid)?;
+    let made = spec.linux().as_ref().map_or(0, namespaces::made);
+    let kinds = spawn::namespaces_to_enter(pid, made)?;
     if kinds & namespaces::USER == 0 {
         plan.process.limit_capabilities(context.host.capabilities());
         let visible = kinds & namespaces::PID != 0 && plan::peers_may_trace(&spec);
@@ -181,18 +182,23 @@ fn open_terminal(args: &Args, plan: &Plan, fds: &mut Fds) -> Result<Option<Owned
 }
 
 /// The container's first process, if the container may be entered.
-fn running(container: &Container, ignore_paused: bool) -> Result<OwnedFd> {
+fn running(container: &Container, cgroup: &dyn Driver, ignore_paused: bool) -> Result<OwnedFd> {
     let wrong = |why: &str| Err(Error::WrongStatus(why.into()));
-    match container.status()? {
-        Status::Stopped => return wrong("cannot exec in a stopped container"),
-        Status::Creating => return wrong("cannot exec in a container that is being created"),
-        Status::Paused if !ignore_paused => {
-            return wrong("cannot exec in a paused container (use --ignore-paused to override)");
+    // From here on the pid is not given to another process.
+    let init = container.record.init.and_then(|init| init.open().ok());
+    let status = match init {
+        Some(_) => container.status_of_living(cgroup)?,
+        None => container.status()?,
+    };
+    match (status, init) {
+        (Status::Creating, _) => wrong("cannot exec in a container that is being created"),
+        (Status::Paused, _) if !ignore_paused => {
+            wrong("cannot exec in a paused container (use --ignore-paused to override)")
         }
         // runc, too, lets a process into a container that is created but not started.
-        Status::Created | Status::Running | Status::Paused => {}
+        (Status::Created | Status::Running | Status::Paused, Some(init)) => Ok(init),
+        _ => wrong("cannot exec in a stopped container"),
     }
-    container.record.init.ok_or(Error::NotRunning)?.open()
 }
 
 /// The process object: the file's, or the container's own with what the flags change.

@@ -109,7 +109,7 @@ fn change(action: Action, container: &Container, spec: &Spec, context: &Context)
     };
     let init = record.init.ok_or(Error::NotRunning)?;
     let pidfd = init.open()?;
-    let kinds = spawn::namespaces_to_enter(init.pid)?;
+    let kinds = spawn::namespaces_to_enter(init.pid, 0)?;
     if kinds & namespaces::MOUNT == 0 {
         let why = "the container has no mount namespace of its own";
         return Err(Error::WrongStatus(why.into()));

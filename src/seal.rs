@@ -2,24 +2,25 @@
 //!
 //! What enters a container is a copy of keel until execve, and `/proc/PID/exe` leads from it to the
 //! binary on the host: a container whose program is `/proc/self/exe`, or a script for that, executes
-//! it and can then open it for writing. So keel executes itself once more through a mount of the
-//! binary that is read-only and attached nowhere. `/proc/PID/exe` keeps that mount, and opening it
-//! for writing fails, whoever asks. It takes five system calls and one execve.
+//! it and can then open it for writing. So keel makes a mount of its binary that is read-only and
+//! attached nowhere, and goes on as if it had been executed from there ([`exe`]). `/proc/PID/exe`
+//! keeps that mount, and opening it for writing fails, whoever asks.
 //!
 //! It is not done if the binary is out of reach as it is: on a read-only mount, or of somebody whose
 //! files keel's caller cannot write. Kernels without mount_setattr(2) (before 5.12), and callers who
-//! may not mount, get a sealed copy in memory instead. See memfd_create(2), "File sealing".
+//! may not mount, execute a sealed copy in memory instead. See memfd_create(2), "File sealing".
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use libc::MOUNT_ATTR_RDONLY;
 use nix::fcntl::AT_FDCWD;
 
 use crate::error::{Error, Result};
+use crate::sys::exe::{self, Memory};
 use crate::sys::mount::{Attr, Reach};
 use crate::sys::proc::CStrings;
 use crate::sys::{Errno, fd, mount, path, proc};
@@ -37,8 +38,8 @@ pub fn is_needed(args: impl Iterator<Item = OsString>) -> bool {
         .any(|arg| VERBS.iter().any(|verb| arg == *verb))
 }
 
-/// Executes keel again, sealed, with the same arguments; comes back only if it is sealed already,
-/// with the mount that it is executed from, if it was this function that made it.
+/// Seals this process, or executes keel again with the same arguments from a sealed copy. Gives the
+/// mount that the binary is now on, if it made one.
 ///
 /// The last descriptor of that mount takes a while to close (the kernel waits until no processor is
 /// looking at it), which is best done while there is something else to wait for.
@@ -53,43 +54,62 @@ pub fn seal(args: impl Iterator<Item = OsString>) -> Result<Option<OwnedFd>> {
             errno,
         )
     };
-    let from = proc::executed_from();
     match path::may_write(SELF) {
-        Err(Errno::EACCES) => return Ok(None),
-        Err(Errno::EROFS) => return Ok(from.and_then(|from| adopt(from).ok())),
+        Err(Errno::EACCES | Errno::EROFS) => return Ok(None),
         Ok(()) | Err(Errno::EPERM) => {}
         Err(errno) => return Err(failed(errno)),
     }
-    if from.is_some() {
+    if proc::is_executed_from_descriptor() {
         let itself =
             File::open("/proc/self/exe").map_err(|error| Error::host("open", "keel", error))?;
         if fd::is_sealed(itself.as_fd()) {
-            name().map_err(failed)?;
+            // It was named by the descriptor's number.
+            nix::sys::prctl::set_name(c"keel").map_err(failed)?;
             return Ok(None);
         }
     }
-    let copy = match read_only_mount() {
-        // Older kernels; callers without rights over their mount namespace; a keel that was executed
-        // from another mount namespace.
-        Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL) => sealed_memory()?,
-        other => other.map_err(failed)?,
-    };
+    // Older kernels; callers without rights over their mount namespace; a keel that was executed from
+    // another mount namespace, or is being traced in its own memory.
+    if let Ok(mount) = read_only_mount() {
+        return Ok(Some(mount));
+    }
     let args = args.map(|arg| CString::new(arg.into_vec()).unwrap_or_default());
     Err(failed(proc::execve_fd(
-        copy.as_fd(),
+        sealed_memory()?.as_fd(),
         &CStrings::new(args.collect(), 0),
     )))
 }
 
-/// The mount that keel is executed from, in a descriptor that survives execve.
-fn read_only_mount() -> Result<OwnedFd, Errno> {
+/// Goes over to a read-only mount of the binary.
+fn read_only_mount() -> io::Result<OwnedFd> {
     let mount = mount::clone_tree(AT_FDCWD, SELF, Reach::One)?;
     let readonly = Attr {
         set: MOUNT_ATTR_RDONLY,
         ..Attr::default()
     };
     mount::set_attr(mount.as_fd(), readonly, Reach::One)?;
-    fd::inheritable(mount.as_fd())
+    let binary = File::open(format!("/proc/self/fd/{}", mount.as_raw_fd()))?;
+    exe::replace(binary.as_fd(), memory()?)?;
+    Ok(mount)
+}
+
+/// What the kernel shows of this process's memory.
+fn memory() -> io::Result<Memory> {
+    let stat = fd::read_kernel_bytes(File::open("/proc/self/stat")?)?;
+    let stat: procfs::process::Stat =
+        procfs::FromRead::from_read(stat.as_slice()).map_err(io::Error::other)?;
+    let pair = |from: Option<u64>, to: Option<u64>| Some([from?, to?]);
+    let memory = || {
+        Some(Memory {
+            code: [stat.startcode, stat.endcode],
+            data: pair(stat.start_data, stat.end_data)?,
+            heap: stat.start_brk?,
+            stack: stat.startstack,
+            arguments: pair(stat.arg_start, stat.arg_end)?,
+            environment: pair(stat.env_start, stat.env_end)?,
+        })
+    };
+    memory().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// A copy of the binary in memory that nobody can change any more.
@@ -102,24 +122,6 @@ fn sealed_memory() -> Result<OwnedFd> {
     let memory = OwnedFd::from(copy);
     fd::seal(memory.as_fd()).map_err(|errno| failed(errno.into()))?;
     Ok(memory)
-}
-
-/// Takes over the descriptor that this process was executed from.
-fn adopt(from: i32) -> Result<OwnedFd, Errno> {
-    name()?;
-    let same =
-        fd::is_open(from) && path::inode(fd::borrow(from))? == nix::sys::stat::stat(SELF)?.st_ino;
-    if !same {
-        return Err(Errno::EBADF);
-    }
-    let mount = fd::take(from);
-    fd::close_on_exec(mount.as_fd())?;
-    Ok(mount)
-}
-
-/// A process that is executed from a descriptor is named by its number.
-fn name() -> Result<(), Errno> {
-    nix::sys::prctl::set_name(c"keel")
 }
 
 #[cfg(test)]

@@ -236,13 +236,18 @@ struct Joined {
     stage: Vec<(OwnedFd, u64)>,
 }
 
-/// Which of the namespaces of process `pid` are not the runtime's own.
+/// Which of the namespaces of process `pid` are not the runtime's own. The kinds of `entered` are not
+/// looked at: to enter a namespace again does no harm, except to a user namespace.
 ///
 /// # Errors
 /// [`Error::NotRunning`] if the process is gone.
-pub fn namespaces_to_enter(pid: i32) -> Result<u64> {
-    let mut kinds = 0;
-    for kind in namespaces::ALL {
+pub fn namespaces_to_enter(pid: i32, entered: u64) -> Result<u64> {
+    let entered = entered & !USER;
+    let mut kinds = entered;
+    for kind in namespaces::ALL
+        .into_iter()
+        .filter(|kind| entered & kind == 0)
+    {
         let name = namespaces::proc_name(kind);
         let theirs = fs::read_link(format!("/proc/{pid}/ns/{name}"));
         match (fs::read_link(format!("/proc/self/ns/{name}")), theirs) {

@@ -89,11 +89,7 @@ impl Namespaces {
                 return Err(Error::spec(format!("{at}.type"), why));
             }
             seen |= kind;
-            match namespace
-                .path()
-                .as_deref()
-                .filter(|path| *path != Path::new(""))
-            {
+            match namespace.path().as_deref().filter(|path| !is_empty(path)) {
                 None => new |= kind,
                 Some(path) => {
                     let at = format!("{at}.path");
@@ -186,6 +182,19 @@ pub const fn proc_name(kind: Flags) -> &'static str {
 
 /// Every kind, in the order of the names in `/proc/PID/ns`.
 pub const ALL: [Flags; 8] = [CGROUP, IPC, MOUNT, NET, PID, TIME, USER, UTS];
+
+/// The kinds that a container has made for itself.
+pub fn made(linux: &oci::Linux) -> Flags {
+    let namespaces = linux.namespaces().iter().flatten();
+    namespaces
+        .filter(|namespace| namespace.path().as_deref().is_none_or(is_empty))
+        .fold(0, |made, namespace| made | flag(namespace.typ()))
+}
+
+/// An empty path is none, as in runc.
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
 
 fn id_maps(linux: &oci::Linux, seen: Flags, new: Flags) -> Result<Option<(String, String)>> {
     let read = |maps: &Option<Vec<oci::LinuxIdMapping>>, at: &str| match maps.as_deref() {

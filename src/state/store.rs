@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{Record, Status, gate};
-use crate::cgroups;
+use crate::cgroups::{self, Driver};
 use crate::error::code::Code;
 use crate::error::{Error, Result};
 
@@ -264,20 +264,25 @@ impl Container {
                 Status::Stopped
             });
         };
-        if !self.record.complete {
-            return Ok(Status::Creating);
-        }
-        let cgroup = cgroups::open(&self.record.cgroup);
-        let status = match cgroup.is_frozen()? {
-            true => Status::Paused,
-            false if gate::is_closed(&self.path) => Status::Created,
-            false => Status::Running,
-        };
+        let status = self.status_of_living(cgroups::open(&self.record.cgroup).as_ref())?;
         // It may have ended while its files were read.
         Ok(if init.is_alive() {
             status
         } else {
             Status::Stopped
+        })
+    }
+
+    /// Where a container stands whose first process has not ended.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if its cgroup cannot be asked.
+    pub fn status_of_living(&self, cgroup: &dyn Driver) -> Result<Status> {
+        Ok(match self.record.complete {
+            false => Status::Creating,
+            true if cgroup.is_frozen()? => Status::Paused,
+            true if gate::is_closed(&self.path) => Status::Created,
+            true => Status::Running,
         })
     }
 

@@ -14,6 +14,7 @@ pub mod bpf;
 pub mod caps;
 pub mod clone;
 pub mod entry;
+pub mod exe;
 pub mod fd;
 pub mod guard;
 pub mod mount;

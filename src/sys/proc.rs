@@ -1,7 +1,7 @@
 //! Attributes of the calling process: ids, signals, scheduling, memory policy, execve.
 
 use std::ffi::{CStr, c_char};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{c_int, c_long, c_ulong};
 
@@ -278,19 +278,18 @@ pub fn execve_fd(fd: BorrowedFd<'_>, args: &CStrings) -> super::Errno {
     super::Errno::last()
 }
 
-/// The number of the descriptor that this process was executed from by execveat(2), if it was.
+/// Whether this process was executed from a descriptor, by execveat(2).
 ///
 /// Man page: getauxval(3), `AT_EXECFN`, which then is `/dev/fd/N`.
-pub fn executed_from() -> Option<RawFd> {
+pub fn is_executed_from_descriptor() -> bool {
     // SAFETY: takes an integer, reads what the kernel has put on the initial stack.
     let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const c_char;
     if name.is_null() {
-        return None;
+        return false;
     }
     // SAFETY: AT_EXECFN is the address of a C string on the initial stack, which is never freed.
     let name = unsafe { CStr::from_ptr(name) };
-    let number = name.to_str().ok()?.strip_prefix("/dev/fd/")?;
-    number.parse().ok()
+    name.to_bytes().starts_with(b"/dev/fd/")
 }
 
 /// Lets process `pid` run on the processors of `mask` alone.
