@@ -33,7 +33,7 @@ pub fn descriptors(preserve: u32) -> Result<Handed> {
         .unwrap_or(0);
     let first = 3 + i64::from(listen);
     for number in first..first + i64::from(preserve) {
-        if !i32::try_from(number).is_ok_and(fd::is_open) {
+        if !i32::try_from(number).is_ok_and(fd::is_inherited) {
             let why = format!(
                 "unable to stat preserved-fd {number} (of {preserve} fds): it is not open in keel"
             );

@@ -12,16 +12,16 @@ use integration::{Bundle, Call, Kind, Runtime};
 const TOLERANCE: u64 = 10;
 
 /// System calls of all processes of a command, busybox's `true` among them (15).
-const RUN: u64 = 447;
+const RUN: u64 = 438;
 /// See [`RUN`].
-const EXEC: u64 = 244;
+const EXEC: u64 = 211;
 /// See [`RUN`].
 const STATE: u64 = 57;
 
 /// Thousands of instructions of a debug build.
-const KILO_PLAN: u64 = 2800;
+const KILO_PLAN: u64 = 2400;
 /// See [`KILO_PLAN`].
-const KILO_STATE: u64 = 1140;
+const KILO_STATE: u64 = 1050;
 
 /// Executes the rest of its command line where cgroup v2 is mounted alone.
 const ON_V2: &[&str] = &[

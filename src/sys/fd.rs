@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use libc::{c_int, c_uint};
-use nix::fcntl::{FcntlArg, FdFlag, SealFlag};
+use nix::fcntl::{FcntlArg, SealFlag};
 
 use super::{Errno, Result, check, check_fd};
 
@@ -191,27 +191,17 @@ fn close_each(first: RawFd, how: Close) -> Result<()> {
     Ok(())
 }
 
-/// A copy of `fd` that survives execve, out of the way of descriptors that callers hand over.
-pub fn inheritable(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
-    const BEYOND_THEIRS: RawFd = 100;
-    nix::fcntl::fcntl(fd, FcntlArg::F_DUPFD(BEYOND_THEIRS)).map(take)
-}
-
-/// Lets `fd` not survive execve.
-pub fn close_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
-    nix::fcntl::fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map(drop)
-}
-
 /// Lets `fd` survive execve.
 pub fn keep_on_exec(fd: RawFd) -> Result<()> {
     // SAFETY: clears a flag; no memory is passed and nobody's ownership changes.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into()).map(drop)
 }
 
-/// Whether descriptor number `fd` is open.
-pub fn is_open(fd: RawFd) -> bool {
+/// Whether descriptor number `fd` is the caller's: it has survived an execve, which none of keel's own
+/// would.
+pub fn is_inherited(fd: RawFd) -> bool {
     // SAFETY: reads a flag; a number that is not open only gives EBADF.
-    (unsafe { libc::fcntl(fd, libc::F_GETFD) }) != -1
+    (unsafe { libc::fcntl(fd, libc::F_GETFD) }) == 0
 }
 
 /// Borrows a descriptor by number, for numbers that come from outside (`--preserve-fds`, stdio).
