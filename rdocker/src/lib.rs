@@ -18,6 +18,7 @@
 //! - [`monitor`]: the small process beside every running container.
 //! - [`runtime`]: the only place that runs the OCI runtime's binary.
 //! - [`events`]: the log of what happened.
+//! - [`sys`]: what has no safe wrapper elsewhere; the only unsafe code.
 //! - [`host`]: where things live on this machine and what its configuration file says.
 //! - [`error`]: what can go wrong, with the exit code and the hint that belong to it.
 
@@ -35,5 +36,6 @@ pub mod rootless;
 pub mod runtime;
 pub mod seccomp;
 pub mod store;
+pub mod sys;
 pub mod ui;
 pub mod volume;

@@ -229,7 +229,7 @@ fn unknown(name: &str) -> Error {
 }
 
 /// A path as it is; a bare name beside this executable, then on PATH.
-fn locate(name: &Path) -> Option<PathBuf> {
+pub fn locate(name: &Path) -> Option<PathBuf> {
     let executable = |path: &PathBuf| {
         fs::metadata(path)
             .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)

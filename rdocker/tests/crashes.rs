@@ -38,7 +38,7 @@ fn worker() {
     match verb {
         "load" => drop(
             images
-                .load(fs::File::open(argument).unwrap(), &Quiet)
+                .load(fs::File::open(argument).unwrap(), None, &Quiet)
                 .unwrap(),
         ),
         "pull" => drop(
@@ -213,7 +213,7 @@ fn a_killed_pull_leaves_only_what_it_can_resume() {
     let archive = archive(&source, &name);
     source
         .images()
-        .load(fs::File::open(archive).unwrap(), &Quiet)
+        .load(fs::File::open(archive).unwrap(), None, &Quiet)
         .unwrap();
     source
         .images()
@@ -229,7 +229,7 @@ fn a_killed_rmi_is_finished_by_the_next_command() {
     let archive = archive(&host, "base:1");
     torture(&host, "rmi", "base:1", 100, || {
         host.images()
-            .load(fs::File::open(&archive).unwrap(), &Quiet)
+            .load(fs::File::open(&archive).unwrap(), None, &Quiet)
             .unwrap();
     });
 }
@@ -271,7 +271,7 @@ fn two_processes_pull_one_image_at_once() {
     let archive = archive(&source, &name);
     source
         .images()
-        .load(fs::File::open(archive).unwrap(), &Quiet)
+        .load(fs::File::open(archive).unwrap(), None, &Quiet)
         .unwrap();
     source
         .images()

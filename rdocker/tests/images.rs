@@ -164,7 +164,10 @@ fn a_saved_image_loads_with_the_same_id_and_names() {
         ("zstd", zstd::encode_all(&plain[..], 1).unwrap()),
     ] {
         let second = Host::new();
-        let loaded = second.images().load(Cursor::new(&bytes), &Quiet).unwrap();
+        let loaded = second
+            .images()
+            .load(Cursor::new(&bytes), None, &Quiet)
+            .unwrap();
         assert_eq!(loaded.len(), 1, "{name}");
         assert_eq!(loaded[0].names, ["base:1", "other:latest"], "{name}");
         let back = second.images().resolve("base:1").unwrap();
@@ -180,7 +183,10 @@ fn a_saved_image_loads_with_the_same_id_and_names() {
     // By id there is no name to keep.
     let second = Host::new();
     let bytes = host.save(&[&image.id.hex()[..12]]);
-    let loaded = second.images().load(Cursor::new(bytes), &Quiet).unwrap();
+    let loaded = second
+        .images()
+        .load(Cursor::new(bytes), None, &Quiet)
+        .unwrap();
     assert_eq!(loaded[0].names, [""; 0]);
 }
 
@@ -206,7 +212,7 @@ fn archives_travel_through_skopeo_and_keep_their_ids() {
         let second = Host::new();
         let loaded = second
             .images()
-            .load(fs::File::open(file).unwrap(), &Quiet)
+            .load(fs::File::open(file).unwrap(), None, &Quiet)
             .unwrap();
         assert_eq!(loaded[0].names, [name]);
         let back = second.images().get(&loaded[0].id).unwrap();
@@ -216,13 +222,13 @@ fn archives_travel_through_skopeo_and_keep_their_ids() {
     let second = Host::new();
     second
         .images()
-        .load(fs::File::open(&oci).unwrap(), &Quiet)
+        .load(fs::File::open(&oci).unwrap(), None, &Quiet)
         .unwrap();
     let manifest = second.images().resolve("x/y:1").unwrap().manifest.unwrap();
     let third = Host::new();
     third
         .images()
-        .load(Cursor::new(second.save(&["x/y:1"])), &Quiet)
+        .load(Cursor::new(second.save(&["x/y:1"])), None, &Quiet)
         .unwrap();
     assert_eq!(
         third.images().resolve("x/y:1").unwrap().manifest,
@@ -273,7 +279,7 @@ fn archives_travel_through_podman_and_keep_their_ids() {
         let second = Host::new();
         let loaded = second
             .images()
-            .load(fs::File::open(&theirs).unwrap(), &Quiet)
+            .load(fs::File::open(&theirs).unwrap(), None, &Quiet)
             .unwrap();
         assert_eq!(loaded[0].names, ["base:1"], "{format}");
         let back = second.images().get(&loaded[0].id).unwrap();
@@ -292,7 +298,7 @@ fn rootless_worker() {
     let store = Store::open(&dir.join("data")).unwrap();
     let images = Images::new(&store);
     images
-        .load(fs::File::open(dir.join("image.tar")).unwrap(), &Quiet)
+        .load(fs::File::open(dir.join("image.tar")).unwrap(), None, &Quiet)
         .unwrap();
     let image = images.resolve("new:1").unwrap();
     let container = store.containers().join("c");
@@ -386,7 +392,10 @@ fn damaged_archives_leave_nothing_behind() {
     for (name, bytes) in cases {
         let second = Host::new();
         assert!(
-            second.images().load(Cursor::new(bytes), &Quiet).is_err(),
+            second
+                .images()
+                .load(Cursor::new(bytes), None, &Quiet)
+                .is_err(),
             "{name}"
         );
         assert_eq!(second.images().list().unwrap().len(), 0, "{name}");
@@ -452,7 +461,10 @@ fn platforms_whose_blobs_are_absent_are_skipped() {
     }
     let bytes = tar(&["-cf"], b"");
     let second = Host::new();
-    let loaded = second.images().load(Cursor::new(bytes), &Quiet).unwrap();
+    let loaded = second
+        .images()
+        .load(Cursor::new(bytes), None, &Quiet)
+        .unwrap();
     assert_eq!(
         (loaded[0].names.as_slice(), &loaded[0].id),
         (&["m:1".to_owned()][..], &image.id)
@@ -534,7 +546,7 @@ fn a_container_changes_its_own_layer_and_commit_keeps_it() {
     let third = Host::new();
     third
         .images()
-        .load(Cursor::new(host.save(&["new:1"])), &Quiet)
+        .load(Cursor::new(host.save(&["new:1"])), None, &Quiet)
         .unwrap();
     let copy = third.images().resolve("new:1").unwrap();
     assert_eq!(copy.id, new.id);

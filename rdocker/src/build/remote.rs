@@ -67,14 +67,27 @@ pub struct Fetched {
     pub modified: i64,
 }
 
-/// Fetches a file to `path`.
+/// A file that is still coming.
+pub struct Coming {
+    /// `Last-Modified`, Unix seconds; 0 if the server did not say.
+    pub modified: i64,
+    /// Its bytes, one more than 16 GiB at most.
+    pub body: std::io::Take<ureq::BodyReader<'static>>,
+}
+
+fn failed(url: &str, why: &str) -> Error {
+    Error::Invalid(format!(
+        "fetch {}: {}",
+        without_secrets(url),
+        without_secrets(why)
+    ))
+}
+
+/// Asks for a file.
 ///
 /// # Errors
-/// The server cannot be reached or answers with an error; the file is larger than 16 GiB; its
-/// digest is not `checksum`.
-pub fn fetch(url: &str, path: &Path, checksum: Option<&Digest>) -> Result<Fetched> {
-    let shown = without_secrets(url);
-    let failed = |why: String| Error::Invalid(format!("fetch {shown}: {}", without_secrets(&why)));
+/// The server cannot be reached or answers with an error.
+pub fn open(url: &str) -> Result<Coming> {
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder()
             .timeout_connect(Some(PATIENCE))
@@ -84,7 +97,7 @@ pub fn fetch(url: &str, path: &Path, checksum: Option<&Digest>) -> Result<Fetche
     let answer = agent
         .get(url)
         .call()
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(url, &error.to_string()))?;
     let header = |name: &str| {
         answer
             .headers()
@@ -94,7 +107,18 @@ pub fn fetch(url: &str, path: &Path, checksum: Option<&Digest>) -> Result<Fetche
     let modified = header("last-modified")
         .and_then(|text| jiff::fmt::rfc2822::parse(text).ok())
         .map_or(0, |at| at.timestamp().as_second());
-    let mut body = answer.into_body().into_reader().take(FILE_MAX + 1);
+    Ok(Coming {
+        modified,
+        body: answer.into_body().into_reader().take(FILE_MAX + 1),
+    })
+}
+
+/// Fetches a file to `path`.
+///
+/// # Errors
+/// As [`open`]; the file is larger than 16 GiB; its digest is not `checksum`.
+pub fn fetch(url: &str, path: &Path, checksum: Option<&Digest>) -> Result<Fetched> {
+    let Coming { modified, mut body } = open(url)?;
     let mut file = File::create_new(path).map_err(|errno| Error::host("create", path, errno))?;
     let algorithm = checksum.map_or(crate::store::digest::Algorithm::Sha256, Digest::algorithm);
     let mut hasher = Hasher::new(algorithm);
@@ -103,13 +127,13 @@ pub fn fetch(url: &str, path: &Path, checksum: Option<&Digest>) -> Result<Fetche
     loop {
         let n = body
             .read(&mut buffer)
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| failed(url, &error.to_string()))?;
         if n == 0 {
             break;
         }
         size += n as u64;
         if size > FILE_MAX {
-            return Err(failed("it is larger than 16 GiB".to_owned()));
+            return Err(failed(url, "it is larger than 16 GiB"));
         }
         hasher.update(&buffer[..n]);
         file.write_all(&buffer[..n])
@@ -117,9 +141,10 @@ pub fn fetch(url: &str, path: &Path, checksum: Option<&Digest>) -> Result<Fetche
     }
     let digest = hasher.finish();
     match checksum {
-        Some(want) if *want != digest => {
-            Err(failed(format!("digest mismatch {digest}: want {want}")))
-        }
+        Some(want) if *want != digest => Err(failed(
+            url,
+            &format!("digest mismatch {digest}: want {want}"),
+        )),
         _ => Ok(Fetched { digest, modified }),
     }
 }

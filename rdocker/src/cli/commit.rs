@@ -26,7 +26,7 @@ use crate::ui::Ui;
 use crate::ui::format::{age, ellipsis, local_time, printable, short_id, since, size};
 use crate::ui::list::Columns;
 
-use super::transfer::to_file_or_stdout;
+use super::transfer::{platform, to_file_or_stdout};
 
 /// Create a new image from a container's changes
 #[derive(Debug, clap::Args)]
@@ -201,6 +201,9 @@ pub struct History {
     /// Don't truncate output
     #[arg(long)]
     no_trunc: bool,
+    /// Show only if the image is for this platform (os[/arch[/variant]])
+    #[arg(long)]
+    platform: Option<String>,
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
@@ -213,7 +216,11 @@ impl History {
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let store = Store::open(&host.data_root)?;
         let images = Images::new(&store);
-        let rows = images.history(&images.resolve(&self.image)?)?;
+        let image = images.resolve(&self.image)?;
+        if let Some(platform) = platform(self.platform.as_deref())? {
+            image.require_platform(&self.image, &platform)?;
+        }
+        let rows = images.history(&image)?;
         let id = |id: Option<&crate::store::digest::Digest>| match id {
             None => "<missing>".to_owned(),
             Some(id) if self.no_trunc => id.to_string(),

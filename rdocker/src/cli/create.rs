@@ -63,16 +63,25 @@ pub fn find_image(host: &Host, images: &Images<'_>, args: &RunArgs, ui: &mut Ui)
         .map(String::as_str)
         .unwrap_or_default();
     let policy = args.life.pull.as_deref().unwrap_or("missing");
+    let platform = args.life.platform.as_deref();
+    let wanted = super::transfer::platform(platform)?;
     if policy != "always" {
-        match images.resolve(name) {
-            Err(image::Error::NoSuchImage { name }) if policy == "missing" => {
+        let found = images.resolve(name).and_then(|image| {
+            if let Some(wanted) = &wanted {
+                image.require_platform(name, wanted)?;
+            }
+            Ok(image)
+        });
+        match found {
+            Err(image::Error::OtherPlatform { name, .. } | image::Error::NoSuchImage { name })
+                if policy == "missing" =>
+            {
                 ui.error_line(format_args!("Unable to find image '{name}' locally"))?;
             }
             other => return Ok(other?),
         }
     }
     let reference = super::transfer::reference(name)?;
-    let platform = args.life.platform.as_deref();
     let shown: Box<dyn Progress> = if args.life.quiet {
         Box::new(Quiet)
     } else {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::container::Containers;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
 use crate::image::remove::{ImageUser, RemoveOptions, Removed};
@@ -15,9 +15,11 @@ use crate::store::Store;
 use crate::ui::Ui;
 use crate::ui::format::{age, local_time, short_id, since, size};
 use crate::ui::list::Columns;
+use crate::ui::table::layout_lines;
 
 use super::each::each_quietly;
 use super::filter::{Filters, path_match};
+use super::transfer::require_platforms;
 
 const COLUMNS: Columns = Columns {
     template: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
@@ -27,7 +29,8 @@ const WITH_DIGESTS: Columns = Columns {
     template: "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
     headers: HEADERS,
 };
-const HEADERS: &[(&str, &str)] = &[
+/// Headers of columns that are not their field in capitals.
+pub const HEADERS: &[(&str, &str)] = &[
     ("ID", "IMAGE ID"),
     ("CreatedSince", "CREATED"),
     ("CreatedAt", "CREATED AT"),
@@ -57,6 +60,9 @@ pub struct ListImages {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
+    /// List images as a tree of their names and platforms
+    #[arg(long)]
+    tree: bool,
     #[arg(hide = true)]
     repository: Option<String>,
 }
@@ -70,7 +76,7 @@ impl ListImages {
         let list = Images::new(&store);
         let now = Timestamp::now();
         let age = Ages::of(&list, &filters)?;
-        let mut rows = Vec::new();
+        let (mut rows, mut trees) = (Vec::new(), Vec::new());
         let images = list.list()?;
         let parents: BTreeSet<_> = images
             .iter()
@@ -90,11 +96,19 @@ impl ListImages {
             {
                 continue;
             }
+            let mut names = Vec::new();
             for tag in tags(image) {
                 if self.wants(&filters, &tag)? {
                     rows.push(self.row(image, &tag, now));
+                    names.push(tag);
                 }
             }
+            if !names.is_empty() {
+                trees.push((image, names));
+            }
+        }
+        if self.tree {
+            return self.show_trees(host, ui, &list, &trees);
         }
         if self.quiet {
             // An image is listed once for each of its names, as Docker does.
@@ -103,6 +117,50 @@ impl ListImages {
         }
         let columns = if self.digests { WITH_DIGESTS } else { COLUMNS };
         columns.show(ui, self.format.as_deref(), &rows)
+    }
+
+    /// Each image with its names, and below them what it is for, as Docker's newer list.
+    fn show_trees(
+        &self,
+        host: &Host,
+        ui: &mut Ui,
+        list: &Images<'_>,
+        trees: &[(&Image, Vec<(String, String)>)],
+    ) -> Result<()> {
+        let flags = [
+            ("--quiet", self.quiet),
+            ("--no-trunc", self.no_trunc),
+            ("--digests", self.digests),
+            ("--format", self.format.is_some()),
+        ];
+        if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
+            return Err(Error::Invalid(format!(
+                "{flag} is not yet supported with --tree"
+            )));
+        }
+        let (users, usage) = (users(host)?, list.usage()?);
+        let mut lines = vec!["IMAGE\tID\tDISK USAGE\tCONTENT SIZE\tEXTRA".to_owned()];
+        for (image, names) in trees {
+            let one = usage.images.iter().find(|one| one.image.id == image.id);
+            let content = one.map_or(0, |one| one.content);
+            let in_use = users.iter().any(|user| user.image == image.id);
+            let sizes = format!(
+                "{}\t{}\t{}\t{}",
+                short_id(&image.id.to_string()),
+                size(image.size() + content, 3),
+                size(content, 3),
+                if in_use { "U" } else { "" }
+            );
+            for (repository, tag) in names {
+                let shown = match repository.as_str() {
+                    "<none>" => "<untagged>".to_owned(),
+                    _ => format!("{repository}:{tag}"),
+                };
+                lines.push(format!("{shown}\t{sizes}"));
+            }
+            lines.push(format!("└─ {}\t{sizes}", image.platform()));
+        }
+        ui.bytes(layout_lines(&lines).as_bytes())
     }
 
     /// Whether the name fits the argument and a `reference` filter: moby, `FamiliarMatch`.
@@ -183,7 +241,7 @@ impl Ages {
 }
 
 /// Repository and tag of each name; `<none>` twice if there is none.
-fn tags(image: &Image) -> impl Iterator<Item = (String, String)> {
+pub fn tags(image: &Image) -> impl Iterator<Item = (String, String)> {
     let none = image
         .tags
         .is_empty()
@@ -205,6 +263,9 @@ pub struct Rmi {
     /// Do not delete untagged parents
     #[arg(long)]
     no_prune: bool,
+    /// Remove only what is for this platform (os[/arch[/variant]])
+    #[arg(long)]
+    platform: Vec<String>,
     #[arg(required = true, value_name = "IMAGE", hide = true)]
     names: Vec<String>,
 }
@@ -219,7 +280,9 @@ impl Rmi {
         };
         let store = Store::open(&host.data_root)?;
         each_quietly(&self.names, ui, |name, ui| {
-            for removed in Images::new(&store).remove(name, &options)? {
+            let images = Images::new(&store);
+            require_platforms(&images, &[name.to_owned()], &self.platform)?;
+            for removed in images.remove(name, &options)? {
                 tell_removed(host, &removed, ui)?;
             }
             Ok(())

@@ -15,6 +15,8 @@ use crate::ui::Ui;
 use crate::ui::template::Template;
 use crate::volume::Volumes;
 
+use super::transfer::platform;
+
 /// Docker's "never".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
@@ -25,6 +27,9 @@ pub struct Inspect {
     /// Format output: 'json' or a Go template
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
+    /// Find images of this platform only (os[/arch[/variant]])
+    #[arg(long)]
+    platform: Option<String>,
     /// Display total file sizes if the type is container
     #[arg(short, long)]
     size: bool,
@@ -86,7 +91,12 @@ impl Inspect {
         if wanted("image") {
             let store = Store::open(&host.data_root)?;
             match Images::new(&store).resolve(name) {
-                Ok(image) => return Ok(Some(super::images::describe(&image))),
+                Ok(image) => {
+                    if let Some(platform) = platform(self.platform.as_deref())? {
+                        image.require_platform(name, &platform)?;
+                    }
+                    return Ok(Some(super::images::describe(&image)));
+                }
                 Err(image::Error::NoSuchImage { .. }) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -6,6 +6,7 @@ mod build;
 mod commit;
 mod cp;
 mod create;
+mod df;
 mod each;
 mod events;
 mod exec;
@@ -272,7 +273,7 @@ enum SystemVerb {
     /// Display system-wide information
     Info(info::Info),
     /// Show docker disk usage
-    Df(prune::Df),
+    Df(df::Df),
     /// Remove unused data
     Prune(prune::Prune),
 }

@@ -1,7 +1,6 @@
-//! Verbs that free space: `container prune`, `image prune`, `system prune`, and `system df`.
+//! Verbs that free space: `container prune`, `image prune`, `system prune`.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use crate::container::Containers;
 use crate::container::remove::{self, Anonymous};
@@ -11,8 +10,6 @@ use crate::image::Images;
 use crate::store::Store;
 use crate::ui::Ui;
 use crate::ui::format::size;
-use crate::ui::list::Columns;
-use crate::volume::Volumes;
 
 use super::filter::Filters;
 use super::{build, images, network, size as tree_size, volume};
@@ -163,103 +160,4 @@ fn release_lost_holds(host: &Host, images: &Images<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-const DF: Columns = Columns {
-    template: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
-    headers: &[("TotalCount", "TOTAL")],
-};
-
-/// Show docker disk usage
-#[derive(Debug, clap::Args)]
-#[command(override_usage = "rdocker system df [OPTIONS]")]
-pub struct Df {
-    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
-    #[arg(long, value_name = "TEMPLATE")]
-    format: Option<String>,
-    /// Show detailed information on space usage
-    #[arg(short, long, hide = true)]
-    verbose: bool,
-}
-
-impl Df {
-    /// Sums; a layer that several images share counts once.
-    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
-        let rows = [
-            images_row(host)?,
-            containers_row(host)?,
-            volumes_row(host)?,
-            build_row(host)?,
-        ];
-        DF.show(ui, self.format.as_deref(), &rows)
-    }
-}
-
-fn row(kind: &str, total: usize, active: usize, bytes: u64, reclaimable: u64) -> Value {
-    let percent = (reclaimable * 100).checked_div(bytes);
-    let share = percent
-        .map(|percent| format!(" ({percent}%)"))
-        .unwrap_or_default();
-    json!({
-        "Type": kind,
-        "TotalCount": total.to_string(),
-        "Active": active.to_string(),
-        "Size": size(bytes, 4),
-        "Reclaimable": format!("{}{share}", size(reclaimable, 4)),
-    })
-}
-
-fn images_row(host: &Host) -> Result<Value> {
-    let store = Store::open(&host.data_root)?;
-    let usage = Images::new(&store).usage()?;
-    let users = images::users(host)?;
-    let used = |image: &crate::image::Image| users.iter().any(|user| user.image == image.id);
-    let active = usage.images.iter().filter(|one| used(&one.image)).count();
-    let count = usage.images.len();
-    Ok(row(
-        "Images",
-        count,
-        active,
-        usage.total(),
-        usage.reclaimable(used),
-    ))
-}
-
-/// What only builds keep: layers that an image has too are counted there.
-fn build_row(host: &Host) -> Result<Value> {
-    let store = Store::open(&host.data_root)?;
-    let caches = crate::build::usage(host, &store, tree_size::tree)?;
-    let bytes = caches.reclaimable();
-    Ok(row("Build Cache", caches.count(), 0, bytes, bytes))
-}
-
-fn containers_row(host: &Host) -> Result<Value> {
-    let (mut total, mut free, mut active) = (0, 0, 0);
-    let list = Containers::new(host).list()?;
-    for container in &list {
-        let bytes = tree_size::tree(&container.places.dir.join("diff"));
-        total += bytes;
-        if container.state.status.is_alive() {
-            active += 1;
-        } else {
-            free += bytes;
-        }
-    }
-    Ok(row("Containers", list.len(), active, total, free))
-}
-
-fn volumes_row(host: &Host) -> Result<Value> {
-    let used = volume::used(host)?;
-    let (mut total, mut free, mut active) = (0, 0, 0);
-    let list = Volumes::new(host).list()?;
-    for volume in &list {
-        let bytes = tree_size::tree(&volume.mountpoint);
-        total += bytes;
-        if used.contains(&volume.name) {
-            active += 1;
-        } else {
-            free += bytes;
-        }
-    }
-    Ok(row("Local Volumes", list.len(), active, total, free))
 }

@@ -28,7 +28,8 @@ const WITH_SIZE: Columns = Columns {
     headers: HEADERS,
 };
 
-const HEADERS: &[(&str, &str)] = &[
+/// Headers of columns that are not their field in capitals.
+pub const HEADERS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
     ("RunningFor", "CREATED"),
     ("CreatedAt", "CREATED AT"),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::build::remote;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
@@ -13,7 +14,7 @@ use crate::image::create::ImportOptions;
 use crate::image::pull::PullOptions;
 use crate::image::registry::tags::tags;
 use crate::image::registry::{Credentials, RegistryOptions};
-use crate::image::{self, Images, Progress, Quiet, Reference, instruction};
+use crate::image::{self, Images, Platform, Progress, Quiet, Reference, instruction};
 use crate::store::Store;
 use crate::ui::progress::{Lines, Stream};
 use crate::ui::{Ui, stdin_is_terminal, stdout_is_terminal};
@@ -37,6 +38,15 @@ pub fn registry_options(host: &Host) -> RegistryOptions {
 /// `invalid reference format`.
 pub fn reference(text: &str) -> Result<Reference> {
     Reference::parse(text).map_err(|error| crate::image::Error::from(error).into())
+}
+
+/// Parses the value of `--platform`.
+///
+/// # Errors
+/// Docker's words for what is no platform.
+pub fn platform(text: Option<&str>) -> Result<Option<Platform>> {
+    let platform = text.map(str::parse).transpose();
+    platform.map_err(|error: image::Error| error.into())
 }
 
 fn progress(quiet: bool) -> Box<dyn Progress> {
@@ -104,9 +114,8 @@ pub fn pull(
     platform: Option<&str>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let platform = platform.map(str::parse).transpose();
     let options = PullOptions {
-        platform: platform.map_err(|error: crate::image::Error| Error::from(error))?,
+        platform: self::platform(platform)?,
         registry: registry_options(host),
     };
     images.pull(name, &options, progress)?;
@@ -127,6 +136,9 @@ pub struct Push {
     /// Push all tags of an image to the repository
     #[arg(short, long)]
     all_tags: bool,
+    /// Push only if the image is for this platform (os[/arch[/variant]])
+    #[arg(long)]
+    platform: Option<String>,
     /// Suppress verbose output
     #[arg(short, long)]
     quiet: bool,
@@ -171,6 +183,12 @@ impl Push {
 
     fn push(&self, host: &Host, images: &Images<'_>, name: &Reference, ui: &mut Ui) -> Result<()> {
         let options = registry_options(host);
+        if let Some(platform) = platform(self.platform.as_deref())? {
+            let familiar = name.clone().or_latest().familiar();
+            images
+                .resolve(&familiar)?
+                .require_platform(&familiar, &platform)?;
+        }
         images.push(name, &options, progress(self.quiet).as_ref())?;
         if self.quiet {
             ui.line(name.clone().or_latest())?;
@@ -193,6 +211,9 @@ pub struct Save {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Save only what is for this platform (os[/arch[/variant]])
+    #[arg(long)]
+    platform: Vec<String>,
     #[arg(required = true, hide = true)]
     names: Vec<String>,
 }
@@ -202,10 +223,37 @@ impl Save {
     pub fn run(self, host: &Host, _ui: &mut Ui) -> Result<()> {
         let store = Store::open(&host.data_root)?;
         let images = Images::new(&store);
+        require_platforms(&images, &self.names, &self.platform)?;
         to_file_or_stdout(self.output.as_deref(), |to| {
             Ok(images.save(&self.names, to)?)
         })
     }
+}
+
+/// Whether every image that is named serves one of the platforms; none is any.
+///
+/// # Errors
+/// An image does not exist, or is for another platform.
+pub fn require_platforms(
+    images: &Images<'_>,
+    names: &[String],
+    platforms: &[String],
+) -> Result<()> {
+    let mut wanted = Vec::new();
+    for text in platforms {
+        wanted.extend(platform(Some(text))?);
+    }
+    let Some(first) = wanted.first() else {
+        return Ok(());
+    };
+    for name in names {
+        let image = images.resolve(name)?;
+        let serves = |want| image.require_platform(name, want).is_ok();
+        if !wanted.iter().any(serves) {
+            image.require_platform(name, first)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes to a file that appears whole or not at all, or to a stdout that is no terminal.
@@ -261,6 +309,9 @@ pub struct Load {
     /// Read from tar archive file, instead of STDIN
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Load the image of this platform, of archives that have several (os[/arch[/variant]])
+    #[arg(long)]
+    platform: Option<String>,
     /// Suppress the load output
     #[arg(short, long)]
     quiet: bool,
@@ -277,7 +328,9 @@ impl Load {
         let stream = open_input(self.input.as_deref())?;
         let store = Store::open(&host.data_root)?;
         let shown = progress(self.quiet || !stdout_is_terminal());
-        for loaded in Images::new(&store).load(stream, shown.as_ref())? {
+        let platform = platform(self.platform.as_deref())?;
+        let images = Images::new(&store);
+        for loaded in images.load(stream, platform.as_ref(), shown.as_ref())? {
             if loaded.names.is_empty() {
                 ui.line(format_args!("Loaded image ID: {}", loaded.id))?;
             }
@@ -310,7 +363,7 @@ fn open_input(path: Option<&Path>) -> Result<Box<dyn Read + Send>> {
 
 /// Import the contents from a tarball to create a filesystem image
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "rdocker import [OPTIONS] FILE|- [REPOSITORY[:TAG]]")]
+#[command(override_usage = "rdocker import [OPTIONS] FILE|URL|- [REPOSITORY[:TAG]]")]
 pub struct Import {
     /// Apply Dockerfile instruction to the created image
     #[arg(short, long, value_name = "INSTRUCTION")]
@@ -330,25 +383,23 @@ pub struct Import {
 impl Import {
     /// Makes an image of one layer and prints its id.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
-        if self.source.starts_with("http://") || self.source.starts_with("https://") {
-            return Err(Error::Hinted {
-                message: "import does not fetch URLs".to_owned(),
-                hint: format!("curl -fL {} | rdocker import -", self.source),
-            });
-        }
         let mut config = RunConfig::default();
         for text in &self.change {
             instruction::apply(&mut config, text)?;
         }
-        let platform = self.platform.as_deref().map(str::parse).transpose();
         let options = ImportOptions {
             name: self.repository.as_deref().map(tag_name).transpose()?,
             message: self.message.clone(),
             config,
-            platform: platform.map_err(|error: crate::image::Error| Error::from(error))?,
-            source: self.source.clone(),
+            platform: platform(self.platform.as_deref())?,
+            source: remote::without_secrets(&self.source),
         };
-        let stream = open_input(Some(Path::new(&self.source)))?;
+        let stream = if remote::is_http(&self.source) {
+            ui.line(format_args!("Downloading from {}", options.source))?;
+            Box::new(remote::open(&self.source)?.body)
+        } else {
+            open_input(Some(Path::new(&self.source)))?
+        };
         let store = Store::open(&host.data_root)?;
         let id = Images::new(&store).import(stream, &options)?;
         events::other(host, "image", "import", &id.to_string(), &[])?;

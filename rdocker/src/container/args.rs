@@ -292,6 +292,9 @@ pub struct NetArgs {
     /// IPv6 address (e.g., 2001:db8::33)
     #[arg(long, value_name = "ADDRESS")]
     pub ip6: Option<std::net::Ipv6Addr>,
+    /// Container IPv4/IPv6 link-local addresses
+    #[arg(long, value_name = "ADDRESS")]
+    pub link_local_ip: Vec<std::net::IpAddr>,
     /// Container MAC address (e.g., 92:d0:c6:0a:29:33)
     #[arg(long, value_name = "ADDRESS")]
     pub mac_address: Option<String>,

@@ -17,8 +17,8 @@ use crate::events;
 use crate::host::Host;
 use crate::image::{Image, Images, overlay};
 use crate::monitor::log::Rotation;
-use crate::network::Wish;
 use crate::network::registry::{Networks, named};
+use crate::network::{DEFAULT, Wish, pasta};
 use crate::rootless;
 use crate::runtime::Runtime;
 use crate::store::Store;
@@ -136,13 +136,10 @@ fn check_networks(host: &Host, mode: &str, wishes: &[Wish]) -> Result<()> {
         return Ok(());
     }
     if rootless::is_entered(host) {
-        return Err(Error::Hinted {
-            message: format!(
-                "network {} needs root: it is a bridge of this machine",
-                named(mode)
-            ),
-            hint: "give --network host or --network none".to_owned(),
-        });
+        return match wishes {
+            [only] if named(&only.network) == DEFAULT => pasta::check().map(drop),
+            _ => Err(super::network::needs_root(named(mode))),
+        };
     }
     let store = Store::open(&host.data_root)?;
     let networks = Networks { store: &store };

@@ -17,6 +17,7 @@ use crate::network::files::{Names, Resolver, hosts, replace_link, resolv_conf};
 use crate::network::ports::Want;
 use crate::network::registry::{Networks, named};
 use crate::network::{DEFAULT, Endpoint, Protocol, Wish};
+use crate::rootless;
 use crate::store::Store;
 
 /// Whether a network mode means bridges of ours.
@@ -110,11 +111,16 @@ pub fn with_plan<T>(
 /// # Errors
 /// As [`attach::up`]; a file cannot be written.
 pub fn up(host: &Host, record: &Record, places: &Places) -> Result<Attached> {
-    let attached = with_plan(host, record, |plan| attach::up(host, plan))?;
-    let ready = attached
-        .sandbox()
-        .publish(&places.run)
-        .and_then(|()| write_files(host, record, &places.dir, &attached.endpoints));
+    let attached = with_plan(host, record, |plan| match rootless::is_entered(host) {
+        true => attach::up_without_root(host, plan, &places.run),
+        false => attach::up(host, plan),
+    })?;
+    let published = match attached.is_published() {
+        true => Ok(()),
+        false => attached.sandbox().publish(&places.run),
+    };
+    let ready =
+        published.and_then(|()| write_files(host, record, &places.dir, &attached.endpoints));
     match ready {
         Ok(()) => Ok(attached),
         Err(error) => {
@@ -384,11 +390,22 @@ pub fn tell_parents(host: &Host, record: &Record, places: &[Endpoint]) -> Result
     Ok(())
 }
 
+/// What a plain user is told of networks that they may not use.
+pub fn needs_root(network: &str) -> Error {
+    Error::Hinted {
+        message: format!("network {network} needs root: it is a bridge of this machine"),
+        hint: "leave out --network, or give --network host or --network none".to_owned(),
+    }
+}
+
 /// Puts the container on one more network; at once if it runs.
 ///
 /// # Errors
 /// It is on it already, or cannot be; as [`attach::up`].
 pub fn connect(host: &Host, found: &Container, wish: Wish) -> Result<()> {
+    if rootless::is_entered(host) {
+        return Err(needs_root(&wish.network));
+    }
     let _lock = found.lock()?;
     let mut container = Containers::new(host).load(&found.record.id)?;
     let record = &mut container.record;

@@ -15,6 +15,7 @@ use crate::host::Host;
 use crate::image::{Images, overlay};
 use crate::network::attach;
 use crate::network::registry::Networks;
+use crate::network::sandbox::unpublish;
 use crate::store::Store;
 use crate::store::gc::remove_tree;
 use crate::volume::{ANONYMOUS, Volumes};
@@ -39,6 +40,7 @@ pub fn take_down(host: &Host, record: &Record, places: &Places) {
     let shm = places.run.join("shm");
     let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
     while unmount(&shm, flags).is_ok() {}
+    unpublish(&places.run);
     let _ = overlay::unmount_rootfs(&places.dir);
     // Removing below a mount that would not go would empty what is mounted there.
     if !is_mounted_below(&places.run) {

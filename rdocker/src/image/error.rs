@@ -20,6 +20,19 @@ pub enum Error {
         /// What the user typed, with the default tag.
         name: String,
     },
+    /// The local image was made for another platform than the one asked for.
+    #[error(
+        "image with reference {name} was found but its platform ({have}) does not match the \
+         specified platform ({want})"
+    )]
+    OtherPlatform {
+        /// What the user typed.
+        name: String,
+        /// The image's.
+        have: String,
+        /// What the user asked for.
+        want: String,
+    },
     /// Several local images have ids that begin so.
     #[error("multiple IDs found with provided prefix: {prefix}")]
     Ambiguous {

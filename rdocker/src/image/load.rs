@@ -63,13 +63,20 @@ struct Found<'a> {
 impl Images<'_> {
     /// Takes every image of an archive; answers what came, in the archive's order.
     ///
+    /// Of an index it takes what serves `platform`; without one, what serves this machine best.
+    ///
     /// # Errors
     /// [`Error::Archive`] or [`Error::Document`] for an archive that is damaged or is none.
     /// Images that were complete before the error stay.
-    pub fn load(&self, stream: impl Read + Send, progress: &dyn Progress) -> Result<Vec<Loaded>> {
+    pub fn load(
+        &self,
+        stream: impl Read + Send,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Loaded>> {
         let lease = self.store().lease()?;
         let archive = Archive::read(&lease, stream)?;
-        let images = find_images(&archive)?;
+        let images = find_images(&archive, platform)?;
         let mut loaded = Vec::with_capacity(images.len());
         for image in &images {
             loaded.push(self.load_one(&lease, image, progress)?);
@@ -201,13 +208,16 @@ pub(super) fn check_config(config: &ImageConfig, layers: usize) -> Result<()> {
     Ok(())
 }
 
-fn find_images(archive: &Archive) -> Result<Vec<Found<'_>>> {
+fn find_images<'a>(archive: &'a Archive, want: Option<&Platform>) -> Result<Vec<Found<'a>>> {
     let mut images = Vec::new();
     if archive.find("index.json").is_some() {
-        images = layout_images(archive)?;
+        images = layout_images(archive, want)?;
     }
     if archive.find("manifest.json").is_some() {
         add_items(archive, &mut images)?;
+    }
+    if let Some(want) = want {
+        images = only_for(want, images)?;
     }
     if images.is_empty() && archive.find("repositories").is_some() {
         let why = "it is of the form before Docker 1.10; load and save it with Docker 1.10 to 27";
@@ -220,15 +230,35 @@ fn find_images(archive: &Archive) -> Result<Vec<Found<'_>>> {
     Ok(images)
 }
 
+/// The images whose configuration serves a platform.
+fn only_for<'a>(want: &Platform, images: Vec<Found<'a>>) -> Result<Vec<Found<'a>>> {
+    let mut kept = Vec::new();
+    for image in images {
+        let path = &image.config.file;
+        let raw = std::fs::read(path).map_err(Error::io("read", &path.display()))?;
+        let have: Platform = serde_json::from_slice(&raw)
+            .map_err(|error| Error::document("image configuration", error))?;
+        if want.rank(&have).is_some() {
+            kept.push(image);
+        }
+    }
+    if kept.is_empty() {
+        return Err(Error::InvalidArgument(format!(
+            "no image in the archive is for the platform {want}"
+        )));
+    }
+    Ok(kept)
+}
+
 /// The images of an OCI layout, with the names of its annotations.
-fn layout_images(archive: &Archive) -> Result<Vec<Found<'_>>> {
+fn layout_images<'a>(archive: &'a Archive, want: Option<&Platform>) -> Result<Vec<Found<'a>>> {
     let bytes = archive.bytes("index.json", MANIFEST_MAX)?;
     let Document::Index(index) = manifest::parse(&bytes, Some(media::OCI_INDEX))? else {
         return Err(Error::document("index.json", "it is not an index"));
     };
     let mut images: Vec<Found<'_>> = Vec::new();
     for entry in &index.manifests {
-        let Some(mut image) = entry_image(archive, entry, 0)? else {
+        let Some(mut image) = entry_image(archive, entry, want, 0)? else {
             continue;
         };
         image.names.extend(annotated_name(entry));
@@ -258,6 +288,7 @@ fn annotated_name(entry: &Descriptor) -> Option<Reference> {
 fn entry_image<'a>(
     archive: &'a Archive,
     entry: &Descriptor,
+    want: Option<&Platform>,
     depth: usize,
 ) -> Result<Option<Found<'a>>> {
     if depth > INDEX_DEPTH_MAX {
@@ -278,7 +309,7 @@ fn entry_image<'a>(
     match manifest::parse(&bytes, Some(&entry.media_type))? {
         Document::Manifest(manifest) => manifest_image(archive, member, &manifest),
         Document::Index(index) => {
-            let Some(mut image) = best_image(archive, &index, depth)? else {
+            let Some(mut image) = best_image(archive, &index, want, depth)? else {
                 return Ok(None);
             };
             image.documents.push(member);
@@ -287,9 +318,14 @@ fn entry_image<'a>(
     }
 }
 
-/// Of the images of an index that are here, the one that fits this machine best.
-fn best_image<'a>(archive: &'a Archive, index: &Index, depth: usize) -> Result<Option<Found<'a>>> {
-    let host = Platform::host();
+/// Of the images of an index that are here, the one that fits the platform, or this machine, best.
+fn best_image<'a>(
+    archive: &'a Archive,
+    index: &Index,
+    want: Option<&Platform>,
+    depth: usize,
+) -> Result<Option<Found<'a>>> {
+    let target = want.cloned().unwrap_or_else(Platform::host);
     let mut best: Option<(u32, Found<'a>)> = None;
     for entry in &index.manifests {
         if entry
@@ -303,12 +339,12 @@ fn best_image<'a>(archive: &'a Archive, index: &Index, depth: usize) -> Result<O
         let rank = entry
             .platform
             .as_ref()
-            .and_then(|p| host.rank(p))
+            .and_then(|p| target.rank(p))
             .unwrap_or(u32::MAX);
         if best.as_ref().is_some_and(|(known, _)| *known <= rank) {
             continue;
         }
-        if let Some(image) = entry_image(archive, entry, depth + 1)? {
+        if let Some(image) = entry_image(archive, entry, want, depth + 1)? {
             best = Some((rank, image));
         }
     }

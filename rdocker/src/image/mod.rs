@@ -31,6 +31,7 @@ use crate::store::digest::Digest;
 
 pub use config::ImageConfig;
 pub use error::{Error, Result};
+pub use platform::Platform;
 pub use progress::{Event, Progress, Quiet, Status};
 pub use reference::Reference;
 
@@ -80,5 +81,37 @@ impl Image {
     /// Bytes of all files of all layers: Docker's image size.
     pub fn size(&self) -> u64 {
         self.layers.iter().map(|layer| layer.size).sum()
+    }
+
+    /// What it was made for.
+    pub fn platform(&self) -> Platform {
+        let ImageConfig {
+            os,
+            architecture,
+            variant,
+            ..
+        } = &self.config;
+        Platform {
+            os: os.clone(),
+            architecture: architecture.clone(),
+            variant: variant.clone(),
+            os_version: None,
+        }
+    }
+
+    /// Whether the image serves the platform that the user named; the name is for the message.
+    ///
+    /// # Errors
+    /// Docker's sentence, which its command line reads as "not here".
+    pub fn require_platform(&self, name: &str, want: &Platform) -> Result<()> {
+        let have = self.platform();
+        if want.rank(&have).is_some() {
+            return Ok(());
+        }
+        Err(Error::OtherPlatform {
+            name: name.to_owned(),
+            have: have.to_string(),
+            want: want.to_string(),
+        })
     }
 }

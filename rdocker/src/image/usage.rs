@@ -29,6 +29,8 @@ pub struct ImageUsage {
     pub shared: u64,
     /// Bytes of its layers that go with it.
     pub unique: u64,
+    /// Bytes of its blobs.
+    pub content: u64,
 }
 
 impl Usage {
@@ -62,15 +64,27 @@ impl Images<'_> {
         for layer in images.iter().flat_map(|image| &image.layers) {
             *users.entry(layer.chain.clone()).or_default() += 1;
         }
+        let contents: BTreeMap<String, u64> = self.read(|t| {
+            let mut query = t.prepare(
+                "SELECT i.image, sum(b.size) FROM image_blobs i JOIN blobs b ON b.digest = i.digest
+                 GROUP BY i.image",
+            )?;
+            let rows = query.query_map([], |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })?;
         let measure = |image: Image| {
             let is_shared = |chain: &Digest| users.get(chain).is_some_and(|users| *users > 1);
             let shared = image.layers.iter().filter(|layer| is_shared(&layer.chain));
             let shared: u64 = shared.map(|layer| layer.size).sum();
             let unique = image.size() - shared;
+            let content = contents.get(&image.id.to_string()).copied().unwrap_or(0);
             ImageUsage {
                 image,
                 shared,
                 unique,
+                content,
             }
         };
         let sum = |query: &str| -> Result<u64> {

@@ -36,6 +36,7 @@ use crate::host::Host;
 use crate::network::attach::Attached;
 use crate::runtime::Runtime;
 use crate::store::lock::FileLock;
+use crate::sys;
 
 use client::{Awaits, Client};
 use run::Run;
@@ -45,6 +46,8 @@ use wire::Reply;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a monitor that is done waits for clients to take the rest.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long after something happened a monitor gives back the memory that it took.
+const REST: Duration = Duration::from_secs(2);
 
 /// The monitor's whole state.
 struct Monitor<'a> {
@@ -61,6 +64,7 @@ struct Monitor<'a> {
     delay: policy::Delay,
     restart_at: Option<Instant>,
     kill_at: Option<Instant>,
+    rest_at: Option<Instant>,
     /// Nothing more will run: answer and leave.
     done: Option<Instant>,
 }
@@ -104,6 +108,7 @@ pub fn main(host: &Host, id: &str) -> Result<()> {
         delay: policy::Delay::default(),
         restart_at: None,
         kill_at: None,
+        rest_at: None,
         done: None,
         state: container.state,
         record: container.record,
@@ -175,6 +180,9 @@ impl Monitor<'_> {
         let born = Instant::now();
         loop {
             let ready = self.wait_for_events(listener, signals)?;
+            if !ready.is_empty() && self.run.is_some() {
+                self.rest_at.get_or_insert(Instant::now() + REST);
+            }
             for (token, flags) in ready {
                 self.handle(token, flags, listener, signals)?;
             }
@@ -262,7 +270,14 @@ impl Monitor<'_> {
         let health = self.health.as_ref().map(health::Checker::next);
         let patience = (self.run.is_none() && self.restart_at.is_none())
             .then(|| Instant::now() + Duration::from_secs(1));
-        let times = [self.restart_at, self.kill_at, self.done, health, patience];
+        let times = [
+            self.restart_at,
+            self.kill_at,
+            self.rest_at,
+            self.done,
+            health,
+            patience,
+        ];
         let Some(next) = times.into_iter().flatten().min() else {
             return PollTimeout::NONE;
         };
@@ -331,12 +346,16 @@ impl Monitor<'_> {
         self.reap()
     }
 
-    /// What the clock brings: SIGKILL after a stop, a restart, a health check.
+    /// What the clock brings: SIGKILL after a stop, memory to give back, a restart, a health check.
     fn on_time(&mut self) -> Result<()> {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
             self.signal(libc::SIGKILL)?;
+        }
+        if self.rest_at.is_some_and(|at| at <= now) {
+            self.rest_at = None;
+            sys::give_back();
         }
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
@@ -14,13 +14,14 @@ use super::dns::names::{self, Names};
 use super::dns::{NameServer, Zone};
 use super::netlink::Socket;
 use super::netlink::link::{Link, Port, Veth};
+use super::pasta::{self, Pasta};
 use super::ports::{self, Want};
 use super::proxy::Proxy;
 use super::registry::{self, Networks};
 use super::sandbox::Sandbox;
 use super::{
-    Address, Endpoint, Network, Pool, Protocol, Wish, bridge, firewall, ipam, mac_of, parse_mac,
-    show_mac,
+    Address, DEFAULT, Endpoint, Network, Pool, Protocol, Wish, bridge, firewall, ipam, mac_of,
+    parse_mac, show_mac,
 };
 use crate::container::id;
 use crate::error::{Error, Result};
@@ -52,6 +53,7 @@ pub struct Attached {
     pub endpoints: Vec<Endpoint>,
     proxy: Option<Proxy>,
     names: Option<NameServer>,
+    pasta: Option<Pasta>,
     /// Hears of changed rules; `None` if the kernel tells nobody.
     pub rules: Option<Socket>,
 }
@@ -74,6 +76,7 @@ pub fn up(host: &Host, plan: &Plan<'_>) -> Result<Attached> {
         endpoints: Vec::new(),
         proxy: None,
         names: None,
+        pasta: None,
         rules: firewall::listen().ok(),
     };
     let store = Store::open(&host.data_root)?;
@@ -87,7 +90,46 @@ pub fn up(host: &Host, plan: &Plan<'_>) -> Result<Attached> {
     Ok(attached)
 }
 
+/// The same for a plain user's container: pasta connects it, no bridge does.
+///
+/// # Errors
+/// There is no pasta, or it refuses; a port is taken.
+pub fn up_without_root(host: &Host, plan: &Plan<'_>, run: &Path) -> Result<Attached> {
+    let store = Store::open(&host.data_root)?;
+    let networks = Networks { store: &store };
+    let network = networks.find(DEFAULT)?;
+    let sandbox = Sandbox::new()?;
+    let bound = ports::bind(plan.name, plan.ports, |_, _| None)?;
+    let (pasta, published) = Pasta::start(&sandbox, run, bound)?;
+    let endpoint = Endpoint {
+        id: id::random(),
+        network: network.id,
+        name: network.name,
+        container: plan.id.to_owned(),
+        interface: pasta::INTERFACE.to_owned(),
+        ports: published,
+        keeper: plan.keeper,
+        ..Endpoint::default()
+    };
+    networks
+        .store
+        .write(|change| -> store::Result<()> { registry::put_endpoint(change, &endpoint) })?;
+    Ok(Attached {
+        sandbox,
+        endpoints: vec![endpoint],
+        proxy: None,
+        names: None,
+        pasta: Some(pasta),
+        rules: None,
+    })
+}
+
 impl Attached {
+    /// Whether the namespace can be found at its path already.
+    pub fn is_published(&self) -> bool {
+        self.pasta.is_some()
+    }
+
     /// Lets go of the namespace, and the kernel take its links down in its own time.
     ///
     /// An address that was asked for may be asked for again at once, so its link goes now.
@@ -459,6 +501,7 @@ fn reserve(
         container: plan.id.to_owned(),
         ipv4,
         ipv6,
+        link_local: link_local(&wish.link_local),
         mac,
         interface: String::new(),
         names: known_as(plan, wish),
@@ -471,6 +514,15 @@ fn reserve(
         network,
         bridge,
     })
+}
+
+/// Link-local addresses with the length of their range: RFC 3927, RFC 4291.
+fn link_local(addresses: &[IpAddr]) -> Vec<IpNet> {
+    let with_length = |address: &IpAddr| {
+        let length = if address.is_ipv4() { 16 } else { 64 };
+        IpNet::new(*address, length).expect("both lengths are in range")
+    };
+    addresses.iter().map(with_length).collect()
 }
 
 /// The names of a container on a network, its own first.

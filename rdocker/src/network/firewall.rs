@@ -12,6 +12,7 @@ use super::registry::{self, Networks};
 use super::rules::{self, Facts};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::rootless;
 
 /// nfnetlink message types: subsystem in the high byte (linux/netfilter/nfnetlink.h).
 const NFT_MSG_GETTABLE: u16 = (10 << 8) | 1;
@@ -53,6 +54,10 @@ pub fn listen() -> io::Result<Socket> {
 /// # Errors
 /// There is no nft, or it refuses the rules.
 pub fn sync(host: &Host, networks: &Networks<'_>) -> Result<()> {
+    // A plain user has no bridges, and may change no rules.
+    if rootless::is_entered(host) {
+        return Ok(());
+    }
     let (all, endpoints) = networks
         .store
         .read(|view| Ok((registry::networks(view)?, registry::endpoints(view)?)))?;

@@ -4,7 +4,7 @@
 //! addresses ([`ipam`]), [`bridge`] sees to the bridge, [`sandbox`] makes the container's network
 //! namespace, [`ports`] binds what is published, [`firewall`] puts the rules of [`rules`] in
 //! place, [`files`] writes /etc/hosts, [`dns`] and [`proxy`] serve while the container runs.
-//! [`attach`] is that order.
+//! [`attach`] is that order. A plain user's container has [`pasta`] in place of a bridge.
 //!
 //! Nothing here survives its container by accident: a namespace lives as long as a descriptor of
 //! its monitor or a process in it, and the kernel takes the pair of links with it. Rows of the
@@ -18,6 +18,7 @@ pub mod firewall;
 pub mod ipam;
 pub mod manage;
 pub mod netlink;
+pub mod pasta;
 pub mod ports;
 pub mod proxy;
 pub mod registry;
@@ -125,6 +126,9 @@ pub struct Wish {
     /// This IPv6 address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6Addr>,
+    /// These beside: link-local addresses that the network knows nothing of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub link_local: Vec<IpAddr>,
     /// This Ethernet address.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mac: String,
@@ -161,6 +165,8 @@ pub struct Endpoint {
     pub ipv4: Option<Address>,
     /// IPv6.
     pub ipv6: Option<Address>,
+    /// Link-local addresses that the user chose.
+    pub link_local: Vec<IpNet>,
     /// Ethernet address.
     pub mac: String,
     /// Name of the link in the container.

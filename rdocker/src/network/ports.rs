@@ -135,6 +135,12 @@ fn refusal(
                 address.port()
             ),
         },
+        (Some(libc::EACCES), _) => Error::Hinted {
+            message: format!("{on}: failed to bind host port {address}/{protocol}: {error}"),
+            hint: "choose a port from 1024 on, or let users have the lower ones: \
+                   sysctl net.ipv4.ip_unprivileged_port_start"
+                .to_owned(),
+        },
         _ => Error::Conflict(format!(
             "{on}: failed to bind host port {address}/{protocol}: {error}"
         )),

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
 use super::Endpoint;
 use super::netlink::Socket;
@@ -41,6 +42,14 @@ fn elsewhere<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
             .join()
             .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     })
+}
+
+/// Takes away what leads to a container's namespace, of either kind.
+pub fn unpublish(run: &Path) {
+    let path = Sandbox::path(run);
+    // Neither is there in most containers that are taken down.
+    let _ = unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    let _ = fs::remove_file(&path);
 }
 
 impl Sandbox {
@@ -85,6 +94,18 @@ impl Sandbox {
             .map_err(|error| Error::host("make the symlink", &path, error))
     }
 
+    /// Puts the namespace itself there, for programs that may not look into this process.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn mount(&self, run: &Path) -> Result<()> {
+        let path = Self::path(run);
+        unpublish(run);
+        fs::File::create(&path).map_err(|error| Error::host("create", &path, error))?;
+        let own = format!("/proc/self/fd/{}", self.netns.as_raw_fd());
+        mount_bind(own, &path).map_err(|error| Error::host("mount the namespace on", &path, error))
+    }
+
     /// Runs `work` in the namespace.
     ///
     /// # Errors
@@ -114,7 +135,8 @@ impl Sandbox {
             .map_err(fail("look for a link in the"))?;
         let link =
             link.ok_or_else(|| fail("look for a link in the")(io::ErrorKind::NotFound.into()))?;
-        if endpoint.ipv6.is_some() {
+        let has_ipv6 = endpoint.link_local.iter().any(|net| net.addr().is_ipv6());
+        if endpoint.ipv6.is_some() || has_ipv6 {
             self.within(|| {
                 let dir = Path::new("/proc/sys/net/ipv6/conf").join(name);
                 // Addresses are ours to give: none comes from a router, none is looked for twice.
@@ -130,9 +152,10 @@ impl Sandbox {
                 Ok(())
             })?;
         }
-        for address in endpoint.addresses() {
+        let addresses = endpoint.addresses().map(|address| address.net);
+        for address in addresses.chain(endpoint.link_local.iter().copied()) {
             self.socket
-                .add_address(link.index, address.net)
+                .add_address(link.index, address)
                 .map_err(fail("add an address in the"))?;
         }
         self.socket

@@ -57,19 +57,29 @@ fn a_container_survives_the_death_of_whoever_started_it() {
 }
 
 #[test]
-fn a_monitor_is_small() {
+fn a_monitor_at_rest_is_small() {
     let host = TestHost::new();
     host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
         .ok();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", host.monitor("web"))).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("RssAnon"))
-        .unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let status = format!("/proc/{}/status", host.monitor("web"));
     // An unoptimised static binary relocates far more pages, which count as its own.
-    let bound = if cfg!(debug_assertions) { 4096 } else { 2048 };
-    assert!(kib <= bound, "{line}");
+    let bound = if cfg!(debug_assertions) { 6144 } else { 2048 };
+    eventually("a monitor of its size", || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS"));
+        let kib: u64 = line
+            .unwrap()
+            .split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        kib <= bound
+    });
+    // It still does all that it did.
+    assert_eq!(host.run(&["exec", "web", "echo", "fine"]).ok(), "fine");
+    assert_eq!(host.run(&["stop", "-t", "0", "web"]).ok(), "web");
+    assert_eq!(host.inspect("web", "{{.State.ExitCode}}"), "137");
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! A plain user's engine. The user exists in the tests' own mount namespaces alone: their passwd,
 //! subuid and subgid files are bound over the machine's, so that the machine keeps its own.
 
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -20,6 +23,7 @@ const FIRST_SUBORDINATE: u32 = 700_000;
 const AS_USER: &str = r#"
 set -e
 for table in passwd subuid subgid; do mount --bind "$TABLES/$table" "/etc/$table"; done
+mount --bind "$TABLES/tun" /dev/net/tun
 exec setpriv --reuid 54321 --regid 54321 --clear-groups "$@"
 "#;
 
@@ -32,6 +36,8 @@ enum Subordinate {
 
 struct User {
     dir: TempDir,
+    /// Where programs are found.
+    path: OsString,
 }
 
 impl User {
@@ -41,7 +47,10 @@ impl User {
             .prefix("rdocker-user")
             .tempdir()
             .unwrap();
-        let user = Self { dir };
+        let user = Self {
+            dir,
+            path: std::env::var_os("PATH").unwrap_or_default(),
+        };
         let path = user.dir.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(path.join("bin")).unwrap();
@@ -65,6 +74,11 @@ impl User {
         for table in ["subuid", "subgid"] {
             fs::write(path.join("tables").join(table), &ids).unwrap();
         }
+        let tun = path.join("tables/tun");
+        let kind = nix::sys::stat::SFlag::S_IFCHR;
+        let mode = nix::sys::stat::Mode::empty();
+        nix::sys::stat::mknod(&tun, kind, mode, nix::sys::stat::makedev(10, 200)).unwrap();
+        user.allow_tun(0o666);
         for name in ["data", "run"] {
             fs::create_dir(path.join(name)).unwrap();
             chown(path.join(name), Some(UID), Some(UID)).unwrap();
@@ -74,15 +88,31 @@ impl User {
         user
     }
 
+    /// Sets who may open /dev/net/tun.
+    fn allow_tun(&self, mode: u32) {
+        let tun = self.dir.path().join("tables/tun");
+        fs::set_permissions(tun, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Lets the user find these programs and no others.
+    fn only(&mut self, programs: &[&str]) {
+        let dir = self.dir.path().join("few");
+        fs::create_dir(&dir).unwrap();
+        for program in programs {
+            symlink(Path::new("/usr/bin").join(program), dir.join(program)).unwrap();
+        }
+        self.path = dir.into();
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let path = self.dir.path();
-        let mut command = Command::new("unshare");
+        let mut command = Command::new("/usr/bin/unshare");
         command
             .args(["--mount", "sh", "-c", AS_USER, "sh"])
             .arg(path.join("bin/rdocker"))
             .args(args)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", &self.path)
             .env("TABLES", path.join("tables"))
             .env("HOME", path.join("data"))
             .env("XDG_RUNTIME_DIR", path.join("run"))
@@ -268,9 +298,85 @@ fn a_directory_of_somebody_else_is_refused() {
 }
 
 #[test]
-fn a_bridge_is_refused_with_the_way_out() {
+fn a_users_own_network_is_refused_with_the_way_out() {
     let user = User::new(Subordinate::Ids);
+    let run = ["run", "--rm", "--network", "front", "busybox", "true"];
+    let error = user.run(&run).fails(125);
+    assert!(error.contains("network front needs root"), "{error}");
+    assert!(error.contains("leave out --network"), "{error}");
+}
+
+#[test]
+fn pasta_publishes_ports_and_ends_with_the_container() {
+    let user = User::new(Subordinate::Ids);
+    let port = free_port();
+    let publish = format!("127.0.0.1:{port}:80");
+    let script = "echo page >/tmp/index.html; exec httpd -f -h /tmp";
+    let run = [
+        "run", "-d", "--name", "web", "-p", &publish, "busybox", "sh", "-c", script,
+    ];
+    user.run(&run).ok();
+    assert_eq!(
+        user.run(&["port", "web"]).ok(),
+        format!("80/tcp -> 127.0.0.1:{port}")
+    );
+    eventually("the page", || get(port).ends_with("page\n"));
+    // The host's loopback is not the container's.
+    let back = TcpListener::bind("127.0.0.1:0").unwrap();
+    let back = back.local_addr().unwrap().port().to_string();
+    let reach = user.run(&["exec", "web", "nc", "-w", "1", "127.0.0.1", &back]);
+    assert_ne!(reach.code, 0);
+    user.run(&["rm", "-f", "web"]).ok();
+    assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
+    eventually("the end of the holder", || !user.holder().exists());
+}
+
+#[test]
+fn pasta_ends_when_its_monitor_was_killed() {
+    let user = User::new(Subordinate::Ids);
+    let port = free_port();
+    let publish = format!("127.0.0.1:{port}:80");
+    let run = [
+        "run", "-d", "--name", "web", "-p", &publish, "busybox", "sleep", "100",
+    ];
+    user.run(&run).ok();
+    assert!(TcpListener::bind(("127.0.0.1", port)).is_err(), "control");
+    let pid = user.run(&["inspect", "-f", "{{.State.Pid}}", "web"]).ok();
+    kill(Pid::from_raw(parent(&pid)), Signal::SIGKILL).unwrap();
+    user.run(&["rm", "-f", "web"]).ok();
+    eventually("the end of pasta", || {
+        TcpListener::bind(("127.0.0.1", port)).is_ok()
+    });
+}
+
+#[test]
+fn what_pasta_needs_is_told() {
+    let mut user = User::new(Subordinate::Ids);
+    user.allow_tun(0o600);
     let error = user.run(&["run", "--rm", "busybox", "true"]).fails(125);
-    assert!(error.contains("network bridge needs root"), "{error}");
+    assert!(error.contains("pasta cannot open /dev/net/tun"), "{error}");
     assert!(error.contains("--network host"), "{error}");
+    user.only(&["sh", "mount", "setpriv", "newuidmap", "newgidmap"]);
+    let error = user.run(&["run", "--rm", "busybox", "true"]).fails(125);
+    assert!(error.contains("install the package passt"), "{error}");
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn get(port: u16) -> String {
+    let mut text = String::new();
+    if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+        let _ = stream.read_to_string(&mut text);
+    }
+    text
+}
+
+fn parent(pid: &str) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -1,6 +1,6 @@
 //! `rdocker network connect` and `disconnect`
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::container::{Containers, network};
 use crate::error::{Error, Result};
@@ -29,6 +29,9 @@ pub struct Connect {
     /// Add link to another container
     #[arg(long, value_name = "CONTAINER[:ALIAS]")]
     link: Vec<String>,
+    /// Add a link-local address for the container
+    #[arg(long, value_name = "ADDRESS")]
+    link_local_ip: Vec<IpAddr>,
     #[arg(hide = true)]
     network: String,
     #[arg(hide = true)]
@@ -71,6 +74,7 @@ impl Connect {
             network: network.name.clone(),
             ipv4: self.ip,
             ipv6: self.ip6,
+            link_local: self.link_local_ip,
             mac: String::new(),
             aliases: self.alias,
             links: self.link,

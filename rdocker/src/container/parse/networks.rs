@@ -42,6 +42,7 @@ pub fn wishes(net: &NetArgs) -> Result<Vec<Wish>> {
     if !is_bridged(&mode) {
         let refused = [
             (net.ip.is_some() || net.ip6.is_some(), "--ip"),
+            (!net.link_local_ip.is_empty(), "--link-local-ip"),
             (!net.network_alias.is_empty(), "--network-alias"),
             (net.mac_address.is_some(), "--mac-address"),
         ];
@@ -70,6 +71,7 @@ pub fn wishes(net: &NetArgs) -> Result<Vec<Wish>> {
     let first = &mut wishes[0];
     first.ipv4 = first.ipv4.or(net.ip);
     first.ipv6 = first.ipv6.or(net.ip6);
+    first.link_local.extend(&net.link_local_ip);
     first.aliases.extend(net.network_alias.iter().cloned());
     if let Some(mac) = &net.mac_address {
         first.mac = ethernet(mac)?;
@@ -103,9 +105,10 @@ fn parse(text: &str) -> Result<Wish> {
             "alias" => wish.aliases.push(value.to_owned()),
             "ip" => wish.ipv4 = Some(value.parse::<Ipv4Addr>().map_err(|_| bad())?),
             "ip6" => wish.ipv6 = Some(value.parse::<Ipv6Addr>().map_err(|_| bad())?),
+            "link-local-ip" => wish.link_local.push(value.parse().map_err(|_| bad())?),
             "mac-address" => wish.mac = ethernet(value)?,
             // The network that was named first leads out here.
-            "gw-priority" | "driver-opt" | "link-local-ip" => {}
+            "gw-priority" | "driver-opt" => {}
             _ => return invalid(format!("invalid field key {key}")),
         }
     }
