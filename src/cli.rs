@@ -15,7 +15,7 @@ use clap::{Args, Command, FromArgMatches};
 
 use self::flags::{Split, Stop, Until, split};
 pub use self::verbs::Verb;
-use self::verbs::{Row, VERBS, base, definition};
+use self::verbs::{Row, VERBS, base, definition, laid_out};
 use crate::bundle::SPEC_VERSION;
 use crate::context::Global;
 use crate::error::Error;
@@ -226,18 +226,18 @@ pub fn command() -> Command {
 /// The help of keel itself.
 fn overview() -> String {
     let mut text = String::from(
-        "Run containers by the Open Container Initiative's runtime specification\n\n\
-         Usage: keel [OPTIONS] <COMMAND> [ARGUMENTS]\n\nCommands:\n",
+        "NAME:\n   keel - Open Container Initiative runtime\n\n\
+         USAGE:\n   keel [OPTIONS] <COMMAND> [ARGUMENTS]\n\nCOMMANDS:\n",
     );
     for row in VERBS {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {:<11} {}", row.name, row.about);
     }
-    let globals = globals().render_help().to_string();
-    let options = globals.find("Options:").unwrap_or_default();
+    let globals = laid_out(globals()).render_help().to_string();
+    let options = globals.find("OPTIONS:").unwrap_or_default();
     let _ = write!(
         text,
-        "\n{}\nExample:\n  keel run --bundle /srv/web web   run the bundle in /srv/web as web\n\n\
+        "\n{}\nEXAMPLE:\n   keel run --bundle /srv/web web   run the bundle in /srv/web as web\n\n\
          keel help COMMAND says more about one command.\n",
         &globals[options..]
     );
@@ -266,7 +266,12 @@ mod tests {
     fn outcome(line: &[&str]) -> String {
         match parsed(line).verb {
             Ok(verb) => format!("{verb:?}"),
-            Err(Exit::Asked(text)) => format!("asked: {}", text.lines().next().unwrap_or("")),
+            Err(Exit::Asked(text)) => {
+                let mut lines = text.lines();
+                // Help has a heading first.
+                let line = lines.find(|line| *line != "NAME:").unwrap_or("");
+                format!("asked: {}", line.trim_start())
+            }
             Err(Exit::Wrong { usage, error, code }) => {
                 let shown = if usage.is_empty() { "" } else { "(usage) " };
                 format!("{shown}{code}: {}", error.line())
@@ -585,13 +590,12 @@ mod tests {
         let version = concat!("asked: keel version ", env!("CARGO_PKG_VERSION"));
         assert_eq!(outcome(&["--version"]), version);
         assert_eq!(outcome(&["-v"]), version);
-        let about =
-            "asked: Run containers by the Open Container Initiative's runtime specification";
+        let about = "asked: keel - Open Container Initiative runtime";
         for line in [&[][..], &["help"], &["--help"], &["-h"]] {
             assert_eq!(outcome(line), about, "{line:?}");
         }
         for row in VERBS {
-            let wanted = format!("asked: {}", row.about);
+            let wanted = format!("asked: keel {} - {}", row.name, row.about);
             assert_eq!(outcome(&[row.name, "--help"]), wanted, "{}", row.name);
             assert_eq!(outcome(&["help", row.name]), wanted, "{}", row.name);
         }
@@ -621,10 +625,10 @@ mod tests {
         for row in VERBS {
             let help = definition(row).render_help().to_string();
             assert!(
-                help.contains(&format!("Usage: keel {}", row.name)),
+                help.contains(&format!("USAGE:\n   keel {}", row.name)),
                 "{help}"
             );
-            assert!(help.contains("Example:\n  keel"), "{help}");
+            assert!(help.contains("EXAMPLE:\n   keel"), "{help}");
         }
         assert!(VERBS.is_sorted_by_key(|row| row.name));
     }

@@ -301,11 +301,28 @@ pub fn base(name: &'static str) -> Command {
         .args_override_self(true)
 }
 
+/// Lays out a command's help as runc's is: programs look for its headings.
+pub fn laid_out(command: Command) -> Command {
+    let name = command.get_bin_name().unwrap_or_default();
+    let mut layout = format!("NAME:\n   {name} - {{about}}\n\nUSAGE:\n   {{usage}}\n\n");
+    if command.get_positionals().next().is_some() {
+        layout += "ARGUMENTS:\n{positionals}\n\n";
+    }
+    if command
+        .get_arguments()
+        .any(|argument| !argument.is_positional())
+    {
+        layout += "OPTIONS:\n{options}";
+    }
+    command.help_template(layout.trim_end().to_owned() + "{after-help}")
+}
+
 pub fn definition(row: &Row) -> Command {
     let command = (row.define)(base(row.name))
         .about(row.about)
         .bin_name(format!("keel {}", row.name))
-        .after_help(format!("Example:\n  {}", row.example));
+        .after_help(format!("EXAMPLE:\n   {}", row.example));
+    let command = laid_out(command);
     match row.until {
         Until::End => command,
         Until::FirstWord => command.override_usage(format!(
