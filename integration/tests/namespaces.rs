@@ -302,6 +302,32 @@ fn a_user_namespace_is_joined_by_path() {
 }
 
 #[test]
+fn a_mount_has_the_ids_of_a_joined_user_namespace() {
+    let runtime = Runtime::new();
+    if runtime.differs("1.1.5 has no id-mapped mounts") {
+        return;
+    }
+    let source = runtime.dir().join("owned");
+    fs::create_dir(&source).expect("writable");
+    chown(&source, Some(1000), Some(2000)).expect("root may");
+    let mut bundle = runtime.bundle();
+    bundle.user_namespace(400_000, 65_536).sleeper();
+    chown(bundle.rootfs(), Some(400_000), Some(400_000)).expect("root may");
+    let first = runtime.start(&bundle);
+    for (option, ids) in [("idmap", "1000 2000\n"), ("ro", "65534 65534\n")] {
+        let mut bundle = runtime.bundle();
+        chown(bundle.rootfs(), Some(400_000), Some(400_000)).expect("root may");
+        bundle.join("user", &format!("/proc/{}/ns/user", first.pid()));
+        bundle.bind(&source, "/mnt", &format!("rbind,{option}"));
+        assert_eq!(
+            runtime.sh(&mut bundle, "stat -c '%u %g' /mnt"),
+            ids,
+            "{option}"
+        );
+    }
+}
+
+#[test]
 fn a_joined_user_namespace_may_come_with_its_own_mappings() {
     let runtime = Runtime::new();
     if runtime.differs("1.1.5 refuses a path together with mappings") {

@@ -3,11 +3,13 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use super::Plan;
+use super::idmap::Owners;
 use super::mounts::{IdMap, What};
 use super::namespaces::{self, MOUNT, USER};
 use crate::error::{Error, Result};
@@ -165,9 +167,7 @@ impl Plan {
     fn open_joins(&self) -> Result<Vec<OwnedFd>> {
         let open = |join: &namespaces::Join| {
             let at = || format!("{} ({})", join.path.display(), join.at);
-            // A FIFO in the place of a namespace must not block.
-            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-            let fd = nix::fcntl::open(&join.path, flags, Mode::empty())
+            let fd = open_namespace(&join.path)
                 .map_err(|errno| Error::host("open namespace", at(), errno))?;
             match clone::namespace_kind(fd.as_fd()) {
                 Ok(kind) if kind == join.kind => Ok(fd),
@@ -260,20 +260,30 @@ fn id_maps_of(user: BorrowedFd<'_>) -> Result<(String, String)> {
 pub fn apply_idmap(copy: Result<BorrowedFd<'_>, Errno>, map: &IdMap, at: &str) -> Result<()> {
     let failed = |errno| Error::host("id-map (mount_setattr)", at, errno);
     let copy = copy.map_err(failed)?;
-    let userns = user_namespace(map)?;
+    let userns = match &map.owners {
+        Owners::Mapped { uids, gids } => user_namespace(uids, gids)?,
+        Owners::Joined(path) => open_namespace(path)
+            .map_err(|errno| Error::host("open namespace", path.display(), errno))?,
+    };
     set_idmap(copy, userns.as_fd(), map.reach).map_err(failed)
 }
 
+/// Without waiting: a FIFO in the place of a namespace must not block.
+fn open_namespace(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    nix::fcntl::open(path, flags, Mode::empty())
+}
+
 /// A user namespace with these maps, held by its descriptor alone.
-fn user_namespace(map: &IdMap) -> Result<OwnedFd> {
+fn user_namespace(uids: &str, gids: &str) -> Result<OwnedFd> {
     let failed = |errno| Error::host("make", "a user namespace for an id-mapped mount", errno);
     beside_a_process_in(USER, |pid| {
         let write = |file: &str, text: &str| {
             let path = format!("/proc/{pid}/{file}");
             std::fs::write(&path, text).map_err(|error| Error::host("write", &path, error))
         };
-        write("uid_map", &map.uids)?;
-        write("gid_map", &map.gids)?;
+        write("uid_map", uids)?;
+        write("gid_map", gids)?;
         namespace_of(pid, "user").map_err(failed)
     })
     .map_err(failed)?

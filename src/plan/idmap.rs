@@ -1,6 +1,7 @@
 //! Id mappings as the text that `uid_map` and `gid_map` take.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxIdMapping;
 
@@ -8,6 +9,20 @@ use crate::error::{Error, Result};
 
 /// The kernel's limit on extents of one map. Man page: `user_namespaces(7)`, Linux 4.15.
 const MAX_EXTENTS: usize = 340;
+
+/// Whose ids the files of an id-mapped mount have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// Those of a user namespace made for the mount.
+    Mapped {
+        /// The text for its `uid_map`.
+        uids: String,
+        /// The text for its `gid_map`.
+        gids: String,
+    },
+    /// Those of the user namespace at this path, which the container joins.
+    Joined(PathBuf),
+}
 
 /// `mappings` in the format of `/proc/PID/uid_map`: inside, outside, length on each line.
 ///

@@ -372,7 +372,7 @@ fn read_mounts(
     rootfs: &CStr,
     facts: &Facts<'_>,
 ) -> Result<Vec<Mount>> {
-    let maps = namespaces.id_maps.as_ref();
+    let owners = namespaces.owners();
     let context = mounts::Context {
         bundle: facts.bundle,
         rootfs: Path::new(OsStr::from_bytes(rootfs.to_bytes())),
@@ -380,8 +380,7 @@ fn read_mounts(
             .mount_label()
             .as_deref()
             .filter(|label| !label.is_empty()),
-        uid_map: maps.map(|(uids, _)| uids.as_str()),
-        gid_map: maps.map(|(_, gids)| gids.as_str()),
+        owners: owners.as_ref(),
     };
     let mut list = Vec::new();
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {

@@ -8,6 +8,7 @@ use libc::{MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_A
 use libc::{MOUNT_ATTR_RELATIME, MOUNT_ATTR_STRICTATIME};
 use oci_spec::runtime as oci;
 
+use super::idmap::{Owners, text};
 use super::text::{absolute, cstring};
 use crate::error::{Error, Result};
 use crate::sys::mount::{Attr, Reach};
@@ -64,10 +65,8 @@ pub enum What {
 /// An id-mapped mount.
 #[derive(Debug, PartialEq, Eq)]
 pub struct IdMap {
-    /// The text for `uid_map` of the user namespace that stands for the mapping.
-    pub uids: String,
-    /// The text for `gid_map`.
-    pub gids: String,
+    /// Whose ids its files have.
+    pub owners: Owners,
     /// `ridmap`: the mounts below too.
     pub reach: Reach,
 }
@@ -284,10 +283,8 @@ pub struct Context<'a> {
     pub rootfs: &'a Path,
     /// `linux.mountLabel`.
     pub label: Option<&'a str>,
-    /// The container's own id maps, for an `idmap` that names none.
-    pub uid_map: Option<&'a str>,
-    /// See `uid_map`.
-    pub gid_map: Option<&'a str>,
+    /// For an `idmap` without maps: the container's own.
+    pub owners: Option<&'a Owners>,
 }
 
 /// Reads `mounts[index]`.
@@ -363,7 +360,10 @@ fn bind_source(
         &format!("{at}.source"),
     )?;
     if let Some((key, _)) = options.params.first() {
-        let why = format!("a bind mount takes no option {key:?} of a file system");
+        // In runc's words.
+        let why = format!(
+            "bind mounts cannot have any filesystem-specific options applied, and {key:?} is one"
+        );
         return Err(Error::spec(format!("{at}.options"), why));
     }
     Ok(What::Bind {
@@ -413,24 +413,21 @@ fn idmap(
     at: &str,
     context: Context<'_>,
 ) -> Result<Option<IdMap>> {
-    use super::idmap::text;
     let maps = (
         mount.uid_mappings().as_deref(),
         mount.gid_mappings().as_deref(),
     );
-    let (uids, gids) = match maps {
-        (Some(uids), Some(gids)) => (
-            text(uids, &format!("{at}.uidMappings"))?,
-            text(gids, &format!("{at}.gidMappings"))?,
-        ),
-        (None, None) if options.idmap.is_none() => return Ok(None),
-        (None, None) => match (context.uid_map, context.gid_map) {
-            (Some(uids), Some(gids)) => (uids.to_owned(), gids.to_owned()),
-            _ => {
-                let why = "idmap needs uidMappings and gidMappings here or in .linux";
-                return Err(Error::spec(format!("{at}.options"), why));
-            }
+    let owners = match maps {
+        (Some(uids), Some(gids)) => Owners::Mapped {
+            uids: text(uids, &format!("{at}.uidMappings"))?,
+            gids: text(gids, &format!("{at}.gidMappings"))?,
         },
+        (None, None) if options.idmap.is_none() => return Ok(None),
+        (None, None) => context.owners.cloned().ok_or_else(|| {
+            let why = "idmap needs uidMappings and gidMappings here or in .linux, \
+                       or a user namespace that is joined";
+            Error::spec(format!("{at}.options"), why)
+        })?,
         (Some(_), None) => {
             return Err(Error::spec(
                 format!("{at}.gidMappings"),
@@ -445,8 +442,7 @@ fn idmap(
         }
     };
     Ok(Some(IdMap {
-        uids,
-        gids,
+        owners,
         reach: options.idmap.unwrap_or(ONE),
     }))
 }
@@ -534,8 +530,7 @@ mod tests {
             rootfs: Path::new("/bundle/rootfs"),
             bundle: Path::new("/b"),
             label: None,
-            uid_map: None,
-            gid_map: None,
+            owners: None,
         };
         read(&serde_json::from_str(json).unwrap(), 0, context)
     }

@@ -7,7 +7,7 @@ use libc::{CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS};
 use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxNamespaceType as Type;
 
-use super::idmap;
+use super::idmap::{self, Owners};
 use crate::error::{Error, Result};
 
 /// `CLONE_NEW*` bits as clone3 takes them.
@@ -128,6 +128,18 @@ impl Namespaces {
     /// The namespace of this kind that is joined.
     pub fn join(&self, kind: Flags) -> Option<&Join> {
         self.joins.iter().find(|join| join.kind == kind)
+    }
+
+    /// Whose ids the container's processes have; `None` if it has no user namespace of its own.
+    pub fn owners(&self) -> Option<Owners> {
+        let joined = |join: &Join| Owners::Joined(join.path.clone());
+        match &self.id_maps {
+            Some((uids, gids)) => Some(Owners::Mapped {
+                uids: uids.clone(),
+                gids: gids.clone(),
+            }),
+            None => self.join(USER).map(joined),
+        }
     }
 
     /// The user namespace to be joined is the one that the runtime is in, which setns(2) refuses:
