@@ -94,6 +94,11 @@ impl Error {
         }
     }
 
+    /// Whether the container is complete and only its program could not be executed.
+    pub fn is_of_exec(&self) -> bool {
+        matches!(self, Self::Setup { at, .. } if at.0 == "exec")
+    }
+
     /// Its code in the JSON log.
     pub fn code(&self) -> Code {
         match self {

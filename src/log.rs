@@ -135,6 +135,13 @@ impl Log {
         }
     }
 
+    /// Writes a failure of which the container has told on its stderr: to the log file, if there is one.
+    pub fn fail_in_file(&mut self, message: &str, error: &Error) {
+        if self.repeat.take().is_some() {
+            self.fail(message, error);
+        }
+    }
+
     /// Writes the warnings of an invocation that has succeeded.
     pub fn finish(mut self) {
         for warning in std::mem::take(&mut self.warnings) {

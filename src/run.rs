@@ -58,14 +58,22 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         true => Ok(()),
         false => process.go(&plan),
     };
-    if let Err(error) = gone.and_then(|()| begin(&mut process, &plan, &container)) {
-        drop(process);
-        // What a startContainer hook had to say.
-        if let Some(terminal) = &terminal {
-            foreground::print_rest(terminal);
+    match gone.and_then(|()| begin(&mut process, &plan, &container)) {
+        Ok(()) => {}
+        // It says so itself, on its stderr, and ends.
+        Err(error) if error.is_of_exec() && signals.is_some() => {
+            context.log.fail_in_file(&error.line(), &error);
+            process.settle();
         }
-        delete::remove(container, context)?;
-        return Err(error);
+        Err(error) => {
+            drop(process);
+            // What a startContainer hook had to say.
+            if let Some(terminal) = &terminal {
+                foreground::print_rest(terminal);
+            }
+            delete::remove(container, context)?;
+            return Err(error);
+        }
     }
     let Some(signals) = signals else {
         if let Some(notify) = notify {

@@ -569,6 +569,33 @@ fn run_in_the_foreground_forwards_signals() {
 }
 
 #[test]
+fn a_program_that_execve_refuses_says_so_on_the_containers_stderr() {
+    let runtime = Runtime::new();
+    if runtime.differs("1.1.5 has its time and level before the words") {
+        return;
+    }
+    let said = "exec /script: no such file or directory\n";
+    let mut bundle = runtime.bundle();
+    // Only execve(2) finds out that the interpreter is not there.
+    bundle.file("/script", "#!/no/such/shell\n", 0o755);
+    bundle.args(&["/script"]);
+    let run = runtime.run(&bundle).exits(255);
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", said));
+
+    let log = runtime.dir().join("log");
+    let flags = ["--log", log.to_str().expect("UTF-8")];
+    let run = runtime.call_run(&bundle).global(&flags).run().exits(255);
+    assert_eq!(run.stderr, said);
+    let logged = fs::read_to_string(&log).expect("a log");
+    assert_eq!(logged.matches(said.trim_end()).count(), 1, "{logged}");
+
+    let container = runtime.create(&bundle);
+    let _ = container.call(&["start"]).run().fails_with(said.trim_end());
+    assert_eq!(container.wait(), 255);
+    assert_eq!(container.stderr(), said);
+}
+
+#[test]
 fn create_fails_for_a_program_that_is_not_there_or_cannot_be_executed() {
     let runtime = Runtime::new();
     let table = [

@@ -1,6 +1,7 @@
 //! Namespaces and the values that the kernel keeps for each process.
 
 use std::ffi::CStr;
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
@@ -292,4 +293,16 @@ pub fn execute(plan: &mut Plan, candidate: usize) -> Result<Fault, Fault> {
     };
     let errno = proc::execve(program, &process.args, &mut process.env, extra);
     Err(errno).at(Step::Exec, 0)
+}
+
+/// Says on the container's standard error why its program is not executed: whoever finds a container
+/// that ended at once looks there. The words are runc's.
+pub fn say_not_executed(plan: &Plan, errno: i32) {
+    let program = plan.process.args.strings().first();
+    let program = program.map_or(&b""[..], |name| name.to_bytes());
+    let (first, rest) = Errno::from_raw(errno).desc().as_bytes().split_at(1);
+    let first = [first[0].to_ascii_lowercase()];
+    let parts: [&[u8]; 6] = [b"exec ", program, b": ", &first, rest, b"\n"];
+    // If nobody reads it there is nobody to tell.
+    let _ = nix::sys::uio::writev(fd::borrow(2), &parts.map(IoSlice::new));
 }

@@ -23,6 +23,9 @@ mod rootfs;
 pub use live::{mount, unmount};
 use report::{At, Fault, Report};
 
+/// The exit code of a container whose program cannot be executed: runc's.
+const NOT_EXECUTED: i32 = 255;
+
 /// The life of the container's first process, up to execve. Never returns.
 pub fn init(plan: &mut Plan, fds: &mut Fds, report: OwnedFd) -> ! {
     let mut report = Report::new(report);
@@ -31,6 +34,10 @@ pub fn init(plan: &mut Plan, fds: &mut Fds, report: OwnedFd) -> ! {
         Err(fault) => fault,
     };
     report.fault(fault);
+    if fault.step == Step::Exec {
+        kernel::say_not_executed(plan, fault.errno);
+        clone::exit_now(NOT_EXECUTED);
+    }
     clone::exit_now(1)
 }
 
