@@ -126,12 +126,16 @@ fn access(text: &str) -> Result<u8, String> {
     if text.is_empty() {
         return Ok(ALL);
     }
-    text.chars().try_fold(0, |bits, letter| match letter {
+    let odd = || format!("{text:?} is no combination of r, w and m");
+    let bits = text.chars().try_fold(0, |bits, letter| match letter {
         'r' => Ok(bits | READ),
         'w' => Ok(bits | WRITE),
         'm' => Ok(bits | MKNOD),
-        _ => Err(format!("{text:?} is no combination of r, w and m")),
-    })
+        // Beside others it has always been allowed, and has never meant anything, in runc.
+        'a' => Ok(bits),
+        _ => Err(odd()),
+    })?;
+    if bits == 0 { Err(odd()) } else { Ok(bits) }
 }
 
 impl Device {
@@ -405,6 +409,10 @@ mod tests {
             (
                 r#"[{"allow":true,"access":"rx"}]"#,
                 "[0].access: \"rx\" is no combination",
+            ),
+            (
+                r#"[{"allow":true,"access":"a"}]"#,
+                "[0].access: \"a\" is no combination",
             ),
         ];
         for (json, want) in cases {

@@ -349,13 +349,13 @@ trait Files: Driver {
     fn adopt(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()>;
 }
 
-/// Opens a cgroup below the container's own, for a process that joins.
+/// Opens a cgroup below the container's own, for a process that joins. The words are runc's.
 fn open_below(leaf: &dir::Dir, path: &str) -> Result<dir::Dir> {
     if path.split('/').any(|name| matches!(name, "" | "." | "..")) {
         return Err(Error::Failed(format!("bad sub cgroup path: {path}")));
     }
     leaf.open(path)
-        .map_err(|errno| Error::host("open", leaf.join(path), errno))
+        .map_err(|errno| Error::host("adding pid of the command to", leaf.join(path), errno))
 }
 
 fn no_cgroup() -> Error {

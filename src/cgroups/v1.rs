@@ -101,7 +101,7 @@ impl Driver for V1 {
         let known = |name: &&String| name.is_empty() || self.tree(name).is_some();
         if let Some(unknown) = below.keys().find(|name| !known(name)) {
             return Err(Error::Usage(format!(
-                "--cgroup {unknown}:...: the container has no such controller"
+                "unknown controller {unknown} in --cgroup: the container has none of that name"
             )));
         }
         let mut targets = Vec::new();

@@ -103,7 +103,7 @@ pub fn device_rules(view: &View<'_>) -> Result<()> {
             return Err(Error::spec(format!("{at}.type"), why));
         }
         let access = rule.access().as_deref().unwrap_or_default();
-        if let Some(odd) = access.chars().find(|letter| !"rwm".contains(*letter)) {
+        if let Some(odd) = access.chars().find(|letter| !"rwma".contains(*letter)) {
             let why = format!("{odd:?} is not one of r (read), w (write) and m (mknod)");
             return Err(Error::spec(format!("{at}.access"), why));
         }
