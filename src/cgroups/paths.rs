@@ -3,8 +3,6 @@
 //! Nothing is created here, so the caller can write the intent to state.json before the effect.
 //! Sources: runtime-spec, config-linux.md "Cgroups Path"; cgroups(7); systemd.slice(5).
 
-use std::path::Path;
-
 use procfs::process::MountInfo;
 
 use super::{Hierarchy, Manager, Request, Saved, Unit, Version, devices, limits, unit};
@@ -78,7 +76,7 @@ impl Host {
         if is_cgroup2(ROOT) {
             let mut mount = Mount::unified(ROOT);
             // Only a runtime that sees its own cgroup below the root can see a part of the tree.
-            if with_own && own.trim_end() != "0::/" {
+            if with_own && !own.lines().any(|line| line == "0::/") {
                 mount.root = root_of(ROOT, &read("/proc/self/mountinfo")?);
             }
             return Ok(Self {
@@ -449,9 +447,7 @@ fn places(mountinfo: &str) -> Vec<Place<'_>> {
 fn is_visible(place: Place<'_>, all: &[Place<'_>]) -> bool {
     let covers = |other: &Place<'_>, place: &Place<'_>| {
         let on_it = other.parent == place.id && other.point == place.point;
-        let above = other.parent == place.parent
-            && other.point != place.point
-            && Path::new(place.point).starts_with(other.point);
+        let above = other.parent == place.parent && is_below(place.point, other.point);
         on_it || above
     };
     // What covers a mount is itself mounted on it: on the way up, that is the way.
@@ -468,6 +464,12 @@ fn is_visible(place: Place<'_>, all: &[Place<'_>]) -> bool {
         }
     }
     true
+}
+
+/// Whether a path that the kernel prints lies below another.
+fn is_below(path: &str, above: &str) -> bool {
+    let rest = path.strip_prefix(above);
+    rest.is_some_and(|rest| rest.starts_with('/') || above == "/" && !rest.is_empty())
 }
 
 fn has_unified(resources: &oci_spec::runtime::LinuxResources) -> bool {
