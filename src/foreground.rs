@@ -120,17 +120,15 @@ fn forward(signals: &SignalFd, pidfd: BorrowedFd<'_>, relay: Option<&Relay<'_>>)
 
 /// Reaps orphans that came to keel as subreaper, but leaves the container's first process.
 fn reap(init: BorrowedFd<'_>) {
-    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    let init_ended = || {
-        let status = waitid(Id::PIDFd(init), look);
-        !matches!(status, Ok(WaitStatus::StillAlive))
-    };
-    while !init_ended() {
-        match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-            Ok(WaitStatus::StillAlive) | Err(_) => return,
-            Ok(_) => {}
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+    let look = |id| waitid(id, ended | WaitPidFlag::WNOWAIT).ok()?.pid();
+    while let Some(pid) = look(Id::All) {
+        // Asked only now: as long as the first process has not ended, it is not the one just seen.
+        if look(Id::PIDFd(init)).is_some() {
+            return;
         }
+        let _ = waitid(Id::Pid(pid), ended);
     }
 }
 
