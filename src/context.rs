@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::log::{Format, Level, Log};
 use crate::state::Store;
+use crate::verify::Verify;
 
 pub mod root;
 
@@ -37,6 +38,9 @@ pub struct Global {
     /// Who makes cgroups: cgroupfs, systemd (as --systemd-cgroup) or disabled
     #[arg(long, value_name = "WHO", value_parser = manager)]
     pub cgroup_manager: Option<Manager>,
+    /// Look from outside whether each container is confined as asked for, and stop it if not
+    #[arg(long)]
+    pub verify: bool,
     /// Run without a cgroup if there is no permission for one: true, false or auto
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = rootless)]
     pub rootless: Rootless,
@@ -109,6 +113,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// What `--verify` asks for.
+    pub fn verify(&self) -> Verify {
+        Verify(self.global.verify)
+    }
+
     /// Finds the root directory and opens the log.
     ///
     /// # Errors

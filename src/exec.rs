@@ -112,11 +112,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let made = spec.linux().as_ref().map_or(0, namespaces::made);
     let kinds = spawn::namespaces_to_enter(pid, made)?;
     if kinds & namespaces::USER == 0 {
-        plan.process.limit_capabilities(context.host.capabilities());
-        let visible = kinds & namespaces::PID != 0 && plan::peers_may_trace(&spec);
-        if let Some(filter) = &mut plan.seccomp {
-            filter.first = visible && !plan.process.no_new_privs;
-        }
+        limit_rights(&mut plan, &spec, kinds, context);
     }
     let mut fds = Fds {
         seal: context.seal.take(),
@@ -151,6 +147,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     }
     handover::seccomp_listener(&plan, &mut process, &container.record, Status::Running)?;
     process.wait_for(&plan, Step::Created)?;
+    context.verify().waiting(&plan, process.pid)?;
     let terminal = terminal
         .map(|socket| handover::receive_terminal(&socket))
         .transpose()?;
@@ -159,6 +156,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     }
     process.go(&plan)?;
     process.wait_for_exec(&plan)?;
+    context
+        .verify()
+        .running(plan.seccomp.is_some(), process.pid)?;
     if let Some(file) = &args.pid_file {
         handover::write_pid_file(file, process.pid)?;
     }
@@ -168,6 +168,15 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     };
     let code = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), None)?;
     u8::try_from(code).map_err(|_| Error::Failed("an exit code is at most 255".into()))
+}
+
+/// Nothing more than the runtime has itself; and not for a moment, where others may look at it.
+fn limit_rights(plan: &mut Plan, spec: &Spec, kinds: u64, context: &Context) {
+    plan.process.limit_capabilities(context.host.capabilities());
+    let visible = kinds & namespaces::PID != 0 && plan::peers_may_trace(spec);
+    if let Some(filter) = &mut plan.seccomp {
+        filter.first = visible && !plan.process.no_new_privs;
+    }
 }
 
 /// Opens where the process sends its terminal's master; returns keel's own end, if it is that.

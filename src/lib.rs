@@ -31,6 +31,7 @@ pub mod hooks; // hooks that the runtime runs in its own namespaces
 pub mod netdevices; // network interfaces of the host that a container gets
 pub mod criu; // its RPC: what checkpoint and restore ask of it
 pub mod handover; // descriptors that callers pass through keel, and files they wait for
+pub mod verify; // --verify: what the kernel has really done
 pub mod spawn; // the parent's half of making a process
 pub mod state; // what is remembered between two commands, and the gate
 pub mod child; // the child's half: from clone to execve, system calls only

@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::spawn::Spawned;
 use crate::start;
 use crate::state::Container;
+use crate::verify::Verify;
 
 /// `run`.
 #[derive(clap::Args, Clone, Debug)]
@@ -58,7 +59,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         true => Ok(()),
         false => process.go(&plan),
     };
-    match gone.and_then(|()| begin(&mut process, &plan, &container)) {
+    let verify = context.verify();
+    match gone.and_then(|()| begin(&mut process, &plan, &container, verify)) {
         Ok(()) => {}
         // It says so itself, on its stderr, and ends.
         Err(error) if error.is_of_exec() && signals.is_some() => {
@@ -95,8 +97,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
 }
 
 /// Waits until the process executes its program.
-fn begin(process: &mut Spawned, plan: &Plan, container: &Container) -> Result<()> {
+fn begin(process: &mut Spawned, plan: &Plan, container: &Container, verify: Verify) -> Result<()> {
     process.wait_for_exec(plan)?;
+    verify.running(plan.seccomp.is_some(), process.pid)?;
     process.settle();
     start::poststart(container)
 }

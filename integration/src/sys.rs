@@ -128,14 +128,15 @@ pub fn scheduler(pid: i32) -> io::Result<libc::sched_attr> {
     Ok(attributes)
 }
 
-/// Makes the system calls with these numbers fail with `ENOSYS` in this process and its children.
+/// Answers system calls in place of the kernel in this process and its children: each number with its
+/// errno, 0 for success.
 ///
 /// Needs CAP_SYS_ADMIN, and so leaves no_new_privs alone. Man page: seccomp(2).
 ///
 /// # Errors
 /// What prctl says.
-pub fn refuse_system_calls(numbers: &[libc::c_long]) -> io::Result<()> {
-    let filter = enosys_filter(numbers);
+pub fn answer_system_calls(answers: &[(libc::c_long, libc::c_int)]) -> io::Result<()> {
+    let filter = answering_filter(answers);
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len()).expect("a handful of instructions"),
         filter: filter.as_ptr().cast_mut(),
@@ -152,18 +153,18 @@ pub fn refuse_system_calls(numbers: &[libc::c_long]) -> io::Result<()> {
 }
 
 /// Classic BPF: load the number, compare with each, allow the rest.
-fn enosys_filter(numbers: &[libc::c_long]) -> Vec<libc::sock_filter> {
+fn answering_filter(answers: &[(libc::c_long, libc::c_int)]) -> Vec<libc::sock_filter> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
-    let refusal = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
     // `nr` is the first member of struct seccomp_data.
     let mut filter = vec![step(LOAD, 0, 0, 0)];
-    for number in numbers {
+    for (number, errno) in answers {
         let number = u32::try_from(*number).expect("system call numbers are small");
         filter.push(step(EQUAL, number, 0, 1));
-        filter.push(step(RETURN, refusal, 0, 0));
+        let answer = libc::SECCOMP_RET_ERRNO | errno.unsigned_abs();
+        filter.push(step(RETURN, answer, 0, 0));
     }
     filter.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
     filter

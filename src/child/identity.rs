@@ -44,7 +44,7 @@ pub fn assume(plan: &Plan) -> Result<(), Fault> {
     check_working_directory()?;
     nix::sys::stat::umask(Mode::from_bits_truncate(process.umask));
     if let Some(sets) = &process.caps {
-        let permitted = sets.permitted | borrowed(plan);
+        let permitted = sets.permitted | plan.borrowed();
         caps::set(sets.effective, permitted, sets.inheritable).at(Step::Capabilities, 0)?;
         proc::set_keep_capabilities(false).at(Step::Capabilities, 0)?;
         // What cannot be raised is left out with a warning, see `validate`; and kernels can be told
@@ -52,12 +52,6 @@ pub fn assume(plan: &Plan) -> Result<(), Fault> {
         let _ = caps::set_ambient(sets.ambient & permitted & sets.inheritable);
     }
     Ok(())
-}
-
-/// The capability that loading a filter without no_new_privs takes, and that is given back after it.
-fn borrowed(plan: &Plan) -> u64 {
-    let needs = plan.seccomp.is_some() && !plan.process.no_new_privs;
-    if needs { caps::SYS_ADMIN } else { 0 }
 }
 
 /// Loads the seccomp filter, as the last thing before execve: the later, the fewer system calls a
@@ -111,7 +105,7 @@ pub fn hand_over_listener(
 fn load(plan: &Plan, filter: &Filter) -> Result<Option<OwnedFd>, Fault> {
     let load = || seccomp::load(&filter.program, filter.flags).at(Step::Seccomp, 0);
     match &plan.process.caps {
-        Some(sets) if borrowed(plan) & !sets.effective != 0 => {
+        Some(sets) if plan.borrowed() & !sets.effective != 0 => {
             let (more, permitted) = (
                 sets.effective | caps::SYS_ADMIN,
                 sets.permitted | caps::SYS_ADMIN,

@@ -143,11 +143,10 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Init)?;
     container.record.init = Some(Init::of(process.pid)?);
     process.place(driver.as_ref(), group.as_ref())?;
-    let pid = process.pid;
-    context
-        .log
-        .debug(|| format!("process {pid} is cloned and placed"));
-    let released = goes_ahead(args, mode, &placement) && terminal.is_none();
+    let placed = || format!("process {} is cloned and placed", process.pid);
+    context.log.debug(placed);
+    let verify = context.verify();
+    let released = goes_ahead(args, mode, &placement) && terminal.is_none() && !verify.0;
     let may_set_ids = context.host.may_set_ids();
     let given = take_net_devices(&process, &plan, &fds, &mut rollback)
         .and_then(|()| release(&mut process, &plan, may_set_ids));
@@ -165,7 +164,8 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
                 return let_go_ahead(&mut process, &plan, &mut container);
             }
             process.wait_for(&plan, Step::Created)?;
-            driver.verify_placed(process.pid)
+            driver.verify_placed(process.pid)?;
+            verify.waiting(&plan, process.pid)
         })
         .map_err(|error| with_output(error, &fds));
     if let Err(error) = up {

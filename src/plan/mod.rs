@@ -12,6 +12,7 @@ use oci_spec::runtime as oci;
 
 use crate::cgroups;
 use crate::error::{Error, Result};
+use crate::sys::caps;
 use crate::sys::mount::{Attr, Reach};
 
 pub mod cgroup_mount;
@@ -288,6 +289,15 @@ impl Plan {
             waits_at_birth: false,
             ..Self::for_exec(facts.id, &process, spec, facts)?
         })
+    }
+}
+
+impl Plan {
+    /// The capability that loading a filter without no_new_privs takes, and that is given back after
+    /// it.
+    pub fn borrowed(&self) -> u64 {
+        let needs = self.seccomp.is_some() && !self.process.no_new_privs;
+        if needs { caps::SYS_ADMIN } else { 0 }
     }
 }
 

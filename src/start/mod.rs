@@ -9,8 +9,9 @@ use crate::hooks;
 use crate::notify::Notify;
 use crate::plan::{Facts, Frame, Plan};
 use crate::spawn;
-use crate::state::{Container, Status, gate};
+use crate::state::{Container, Init, Status, gate};
 use crate::sys::fd;
+use crate::verify::Verify;
 
 /// `start`.
 #[derive(clap::Args, Clone, Debug)]
@@ -57,6 +58,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
     if let Some(fault) = fault {
         return Err(explain(&container, fault));
     }
+    if context.global.verify {
+        look(&container, init, context.verify())?;
+    }
     context
         .log
         .debug(|| format!("started container {}", args.id));
@@ -65,6 +69,19 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
         (Some(notify), Ok(pidfd)) => notify.wait(pidfd.as_fd()),
         _ => Ok(()),
     }
+}
+
+/// Looks whether the program that runs is confined; kills it if not.
+fn look(container: &Container, init: Init, verify: Verify) -> Result<()> {
+    let spec = container.spec()?;
+    let linux = spec.linux().as_ref();
+    let has_filter = linux.is_some_and(|linux| linux.seccomp().is_some());
+    verify.running(has_filter, init.pid).inspect_err(|_| {
+        // It may have ended meanwhile.
+        if let Ok(pidfd) = init.open() {
+            let _ = fd::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        }
+    })
 }
 
 /// Runs the poststart hooks; if one fails the container is stopped.

@@ -1,11 +1,13 @@
 //! `fake-enosys NAME[,NAME…] PROGRAM [ARG…]`: runs a program as on a kernel without these calls.
+//! `NAME=0` is a call that is answered with success and not made.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use integration::sys;
 
-/// The system calls that keel may meet a kernel without, and the first kernel that has each.
+/// The system calls that keel may meet a kernel without, and the first kernel that has each; and those
+/// by which it confines.
 const CALLS: &[(&str, libc::c_long)] = &[
     ("pidfd_send_signal", libc::SYS_pidfd_send_signal), // 5.1
     ("open_tree", libc::SYS_open_tree),                 // 5.2
@@ -21,6 +23,11 @@ const CALLS: &[(&str, libc::c_long)] = &[
     ("close_range", libc::SYS_close_range),             // 5.9
     ("mount_setattr", libc::SYS_mount_setattr),         // 5.12
     ("memfd_create", libc::SYS_memfd_create),           // 3.17
+    ("seccomp", libc::SYS_seccomp),                     // 3.17
+    ("prctl", libc::SYS_prctl),
+    ("capset", libc::SYS_capset),
+    ("setresuid", libc::SYS_setresuid),
+    ("setresgid", libc::SYS_setresgid),
 ];
 
 fn main() -> ExitCode {
@@ -28,18 +35,22 @@ fn main() -> ExitCode {
     let (Some(names), Some(program)) = (args.next(), args.next()) else {
         return complain("usage: fake-enosys NAME[,NAME...] PROGRAM [ARG...]");
     };
-    let mut numbers = Vec::new();
+    let mut answers = Vec::new();
     for name in names
         .to_string_lossy()
         .split(',')
         .filter(|name| !name.is_empty())
     {
-        match CALLS.iter().find(|(known, _)| *known == name) {
-            Some((_, number)) => numbers.push(*number),
+        let (call, errno) = match name.strip_suffix("=0") {
+            Some(call) => (call, 0),
+            None => (name, libc::ENOSYS),
+        };
+        match CALLS.iter().find(|(known, _)| *known == call) {
+            Some((_, number)) => answers.push((*number, errno)),
             None => return complain(&format!("fake-enosys: unknown system call {name}")),
         }
     }
-    if let Err(error) = sys::refuse_system_calls(&numbers) {
+    if let Err(error) = sys::answer_system_calls(&answers) {
         return complain(&format!("fake-enosys: cannot install the filter: {error}"));
     }
     let error = Command::new(&program).args(args).exec();
