@@ -45,4 +45,6 @@ tar -C /run/image -cf /run/image.tar .
 chmod 644 /run/image.tar
 
 echo ready
-exec sleep infinity
+# The first process takes orphans in; a container waits for every process of its own to be reaped.
+sleep infinity &
+wait

@@ -23,11 +23,7 @@ use std::path::PathBuf;
 /// # Panics
 /// If there is neither.
 pub fn runtime() -> PathBuf {
-    let built = || {
-        let test = std::env::current_exe().expect("the test binary has a path");
-        let profile = test.ancestors().nth(2).expect("target/…/debug/deps/TEST");
-        profile.join("keel")
-    };
+    let built = || beside("keel");
     let path = std::env::var_os("KEEL_UNDER_TEST").map_or_else(built, PathBuf::from);
     std::fs::canonicalize(&path).unwrap_or_else(|error| {
         panic!(
@@ -35,6 +31,16 @@ pub fn runtime() -> PathBuf {
             path.display()
         )
     })
+}
+
+/// A program that was built with these tests.
+///
+/// # Panics
+/// If the test is run from elsewhere.
+pub fn beside(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test binary has a path");
+    let profile = test.ancestors().nth(2).expect("target/…/debug/deps/TEST");
+    profile.join(name)
 }
 
 /// Whether runc is under test, the reference.

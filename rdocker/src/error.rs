@@ -19,7 +19,7 @@ pub const EXIT_NOT_FOUND: u8 = 127;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing has this name or id prefix. `kind` is `container`, `volume`, `object`.
-    #[error("No such {kind}: {name}")]
+    #[error("{}", not_found(kind, name))]
     NotFound {
         /// What was looked for.
         kind: &'static str,
@@ -96,6 +96,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A terminal is wanted for a stdin that is none.
+    #[error("the input device is not a TTY")]
+    NoTerminal,
+    /// The process beside a container ended in the middle of a talk.
+    #[error("the monitor of container {id} is gone")]
+    MonitorGone {
+        /// The container.
+        id: String,
+    },
     /// A file on disk does not parse.
     #[error("{} is not valid", path.display())]
     Corrupt {
@@ -114,6 +123,13 @@ pub enum Error {
     /// Writing to the terminal failed.
     #[error("write to the terminal")]
     Terminal(#[source] io::Error),
+}
+
+fn not_found(kind: &str, name: &str) -> String {
+    match kind {
+        "volume" => format!("get {name}: no such volume"),
+        _ => format!("No such {kind}: {name}"),
+    }
 }
 
 impl Error {
@@ -151,6 +167,7 @@ impl Error {
         match self {
             Self::Hinted { hint, .. } => Some(hint),
             Self::Step { source, .. } => source.hint(),
+            Self::Image(error) => error.hint(),
             _ => None,
         }
     }
@@ -177,6 +194,7 @@ impl Error {
         match self {
             Self::Runtime { message } => program_exit_code(message).unwrap_or(EXIT_ENGINE),
             Self::Exit(code) => *code,
+            Self::NoTerminal => 1,
             _ => EXIT_ENGINE,
         }
     }

@@ -1,6 +1,7 @@
 //! Real clients with keel as their runtime; see the crate's text for how.
 
 mod buildah;
+mod compare;
 mod containerd;
 mod cri;
 mod docker;

@@ -56,7 +56,11 @@ fn asks_for_help(error: &clap::Error) -> bool {
 
 /// Tells what is wrong with the command line, in docker's words, and gives the exit code: 125 for
 /// a bad flag, 1 for an unknown command or a wrong number of arguments.
-pub fn explain(error: &clap::Error, ui: &mut Ui) -> ExitCode {
+pub fn explain<T: CommandFactory>(
+    error: &clap::Error,
+    arguments: &[OsString],
+    ui: &mut Ui,
+) -> ExitCode {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(" "),
@@ -67,29 +71,42 @@ pub fn explain(error: &clap::Error, ui: &mut Ui) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = ui.error_bytes(error.render().to_string().as_bytes());
-        return ExitCode::FAILURE;
+        let _ = ui.bytes(error.render().to_string().as_bytes());
+        return ExitCode::SUCCESS;
     }
     let (line, code) = match error.kind() {
+        ErrorKind::UnknownArgument if !context(ContextKind::InvalidArg).starts_with('-') => {
+            let wants = takes(&context_usage(error));
+            (format!("'{}' {wants}", usage_words(error).trim()), 1)
+        }
         ErrorKind::UnknownArgument => {
             (unknown_flag(&context(ContextKind::InvalidArg)), EXIT_ENGINE)
         }
         ErrorKind::InvalidSubcommand => {
             let word = context(ContextKind::InvalidSubcommand);
-            (format!("unknown command: {} {word}", ui.program), 1)
+            let usage = usage_words(error);
+            let parents = usage.split_once(' ').map_or("", |(_, parents)| parents);
+            (
+                format!("unknown command: {} {parents}{word}", ui.program),
+                1,
+            )
         }
-        ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() => (
-            format!(
-                "flag needs an argument: {}",
-                context(ContextKind::InvalidArg)
-            ),
-            EXIT_ENGINE,
-        ),
+        ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() => {
+            let flag = long_flag(&context(ContextKind::InvalidArg));
+            let last = arguments.last().and_then(|last| last.to_str());
+            let flag = match last.filter(|last| !last.starts_with("--")) {
+                Some(short) => format!("'{}' in {short}", short.trim_start_matches('-')),
+                None => flag,
+            };
+            (format!("flag needs an argument: {flag}"), EXIT_ENGINE)
+        }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let (flag, value) = (
-                context(ContextKind::InvalidArg),
-                context(ContextKind::InvalidValue),
-            );
+            let flag = long_flag(&context(ContextKind::InvalidArg));
+            let flag = match short_of(&T::command(), arguments, &flag) {
+                Some(short) => format!("-{short}, {flag}"),
+                None => flag,
+            };
+            let value = context(ContextKind::InvalidValue);
             let why = std::error::Error::source(error)
                 .map(|cause| format!(": {cause}"))
                 .unwrap_or_default();
@@ -115,13 +132,41 @@ pub fn explain(error: &clap::Error, ui: &mut Ui) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// What a usage line asks for: `at least 2 arguments`, `1 argument`.
-fn needs(usage: &str) -> String {
+/// `--memory` of `--memory <BYTES>`.
+fn long_flag(shown: &str) -> String {
+    shown.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// The letter that a verb's flag has beside its long name.
+fn short_of(program: &Command, arguments: &[OsString], flag: &str) -> Option<char> {
+    let words = arguments.iter().skip(1);
+    let verb = words.fold(program, |at, word| at.find_subcommand(word).unwrap_or(at));
+    let named = |arg: &&clap::Arg| arg.get_long() == Some(flag.trim_start_matches('-'));
+    verb.get_arguments().find(named)?.get_short()
+}
+
+/// What a usage line says to one argument too many: `accepts no arguments`.
+fn takes(usage: &str) -> String {
+    let operands = operands(usage);
+    let (count, plural) = (operands.len(), if operands.len() == 1 { "" } else { "s" });
+    match operands.iter().any(|word| word.starts_with('[')) {
+        _ if count == 0 => "accepts no arguments".to_owned(),
+        true => format!("requires at most {count} argument{plural}"),
+        false => format!("requires {count} argument{plural}"),
+    }
+}
+
+fn operands(usage: &str) -> Vec<&str> {
     let words = usage.trim_start_matches("Usage:").split_whitespace();
-    let operands: Vec<&str> = words
+    words
         .skip_while(|word| word.chars().any(|c| c.is_ascii_lowercase()))
         .filter(|word| *word != "[OPTIONS]")
-        .collect();
+        .collect()
+}
+
+/// What a usage line asks for: `at least 2 arguments`, `1 argument`.
+fn needs(usage: &str) -> String {
+    let operands = operands(usage);
     let required = operands
         .iter()
         .filter(|word| !word.starts_with('['))
@@ -222,6 +267,20 @@ mod tests {
         ];
         for (usage, want) in cases {
             assert_eq!(needs(usage), want, "{usage}");
+        }
+        let cases = [
+            ("Usage: rdocker ps [OPTIONS]", "accepts no arguments"),
+            (
+                "Usage: rdocker rename CONTAINER NEW_NAME",
+                "requires 2 arguments",
+            ),
+            (
+                "Usage: rdocker images [OPTIONS] [REPOSITORY[:TAG]]",
+                "requires at most 1 argument",
+            ),
+        ];
+        for (usage, want) in cases {
+            assert_eq!(takes(usage), want, "{usage}");
         }
     }
 

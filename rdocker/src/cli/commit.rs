@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::container::record::Status;
 use crate::container::session::Session;
 use crate::container::{Container, Containers, cgroup, merge};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
 use crate::image::catalog::tag_name;
@@ -26,7 +26,7 @@ use crate::ui::Ui;
 use crate::ui::format::{age, ellipsis, local_time, printable, short_id, since, size};
 use crate::ui::list::Columns;
 
-use super::transfer::{platform, to_file_or_stdout};
+use super::transfer::{platform, reference, to_file_or_stdout};
 
 /// Create a new image from a container's changes
 #[derive(Debug, clap::Args)]
@@ -59,8 +59,14 @@ impl Commit {
         for text in &self.change {
             instruction::apply(&mut config, text)?;
         }
+        let name = self.repository.as_deref().map(|text| {
+            // A name that is none is told in other words than a bad tag.
+            reference(text)?;
+            Ok::<_, Error>(tag_name(text)?)
+        });
+        let name = name.transpose()?;
         let options = CommitOptions {
-            name: self.repository.as_deref().map(tag_name).transpose()?,
+            name,
             author: self.author.clone(),
             comment: self.message.clone(),
             config,

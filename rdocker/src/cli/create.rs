@@ -30,6 +30,7 @@ impl Create {
         request.config.attach_stdin = self.args.process.interactive;
         request.config.stdin_once = self.args.process.interactive;
         warn_of_ports(&request, ui)?;
+        require_new_cidfile(&self.args)?;
         let store = Store::open(&host.data_root)?;
         let images = Images::new(&store);
         let image = find_image(host, &images, &self.args, ui)?;
@@ -50,6 +51,20 @@ pub fn warn_of_ports(request: &Request, ui: &mut Ui) -> Result<()> {
         ui.error_line("WARNING: Published ports are discarded when using host network mode")?;
     }
     Ok(())
+}
+
+/// Refuses a file of `--cidfile` that is there, before anything is made.
+///
+/// # Errors
+/// Docker's sentence.
+pub fn require_new_cidfile(args: &RunArgs) -> Result<()> {
+    match &args.life.cidfile {
+        Some(path) if path.exists() => Err(Error::Conflict(format!(
+            "container ID file found, make sure the other container isn't running or delete {}",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The image of `run` and `create`, by the pull policy.

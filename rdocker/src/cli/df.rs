@@ -263,7 +263,7 @@ fn image_rows(one: &ImageUsage, containers: usize, now: Timestamp) -> Vec<Value>
 
 fn container_row(container: &Container, now: Timestamp) -> Value {
     let record = &container.record;
-    let command = crate::container::merge::command_line(&record.config).join(" ");
+    let command = crate::container::merge::shown_command(&record.config);
     let volumes = record.mounts.iter().filter(|m| m.kind == "volume").count();
     json!({
         "ID": short_id(&record.id),

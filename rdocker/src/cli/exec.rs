@@ -70,7 +70,7 @@ impl Exec {
         let container = Containers::new(host).find(name)?;
         check_runs(&container)?;
         if self.tty && self.interactive && !self.detach && !stdin_is_terminal() {
-            return Err(Error::Invalid("the input device is not a TTY".to_owned()));
+            return Err(Error::NoTerminal);
         }
         let request = self.request(command)?;
         let places = &container.places;

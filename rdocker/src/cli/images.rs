@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
 use crate::image::remove::{ImageUser, RemoveOptions, Removed};
-use crate::image::{Image, Images};
+use crate::image::{self, Image, Images};
 use crate::store::Store;
 use crate::ui::Ui;
 use crate::ui::format::{age, local_time, short_id, since, size};
@@ -282,10 +282,16 @@ impl Rmi {
         each_quietly(&self.names, ui, |name, ui| {
             let images = Images::new(&store);
             require_platforms(&images, &[name.to_owned()], &self.platform)?;
-            for removed in images.remove(name, &options)? {
-                tell_removed(host, &removed, ui)?;
-            }
-            Ok(())
+            let removed = match images.remove(name, &options) {
+                // What is not there need not be removed.
+                Err(error @ image::Error::NoSuchImage { .. }) if self.force => {
+                    return ui.error_line(format_args!("Error: {error}"));
+                }
+                other => other?,
+            };
+            removed
+                .iter()
+                .try_for_each(|one| tell_removed(host, one, ui))
         })
     }
 }

@@ -17,6 +17,8 @@ use crate::volume::Volumes;
 
 use super::transfer::platform;
 
+/// Exit code for a template that cannot be parsed: docker/cli `cli/command/inspect`.
+const BAD_TEMPLATE: u8 = 64;
 /// Docker's "never".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
@@ -61,6 +63,10 @@ impl Inspect {
         let kind = self.kind.as_deref().unwrap_or("object");
         for name in &missing {
             match kind {
+                "volume" => ui.error_line(format_args!("Error: get {name}: no such volume"))?,
+                "image" if !name.contains([':', '@']) => {
+                    ui.error_line(format_args!("Error: No such image: {name}:latest"))?;
+                }
                 "network" => ui.error_line(format_args!("Error: network {name} not found"))?,
                 kind => ui.error_line(format_args!("Error: No such {kind}: {name}"))?,
             }
@@ -128,13 +134,22 @@ pub fn print(ui: &mut Ui, format: Option<&str>, values: &[Value]) -> Result<()> 
             ui.bytes(&bytes)
         }
         Some(format) => {
-            let template = Template::parse(if format == "json" {
+            let template = match Template::parse(if format == "json" {
                 "{{json .}}"
             } else {
                 format
-            })?;
+            }) {
+                Ok(template) => template,
+                Err(why) => {
+                    ui.error_line(format_args!("Error: {why}"))?;
+                    return Err(Error::Exit(BAD_TEMPLATE));
+                }
+            };
             for value in values {
-                ui.line(template.render(value)?)?;
+                let text = template.render(value);
+                let text =
+                    text.map_err(|why| Error::Invalid(format!("template parsing error: {why}")))?;
+                ui.line(text)?;
             }
             Ok(())
         }

@@ -48,9 +48,21 @@ impl Start {
             };
             return self.attached(host, name, ui);
         }
-        each(&self.names, ui, |name, _| {
-            start_one(host, &Containers::new(host).find(name)?)
-        })
+        let mut failed = Vec::new();
+        let started = each(&self.names, ui, |name, _| {
+            let one = Containers::new(host)
+                .find(name)
+                .and_then(|container| start_one(host, &container));
+            if one.is_err() {
+                failed.push(name.to_owned());
+            }
+            one
+        });
+        if !failed.is_empty() {
+            let names = failed.join(", ");
+            ui.error_line(format_args!("failed to start containers: {names}"))?;
+        }
+        started
     }
 
     fn attached(&self, host: &Host, name: &str, ui: &mut Ui) -> Result<()> {
@@ -139,7 +151,14 @@ fn stop_one(container: &Container, signal: Option<i32>, timeout: Option<i64>) ->
         .or(config.stop_timeout)
         .unwrap_or(crate::monitor::STOP_SECONDS);
     match Session::connect(container) {
-        Ok(mut session) => session.request(&Request::Stop { signal, timeout }),
+        Ok(mut session) => match session.request(&Request::Stop { signal, timeout }) {
+            Err(Error::MonitorGone { .. }) => {
+                // It was on its way out; what it left is settled by whoever looks next.
+                drop(FileLock::exclusive(&container.places.monitor_lock())?);
+                Ok(())
+            }
+            other => other,
+        },
         // It ended by itself between our reading and our call.
         Err(Error::Conflict(_)) => Ok(()),
         Err(error) => Err(error),
@@ -195,13 +214,13 @@ impl Kill {
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let signal = signal::parse(&self.signal)?;
         each(&self.names, ui, |name, _| {
-            let container = Containers::new(host).find(name)?;
-            let refuse = |error| match error {
-                Error::Conflict(why) => {
-                    Error::Conflict(format!("cannot kill container: {name}: {why}"))
+            let refuse = |error: Error| match error {
+                Error::Conflict(_) | Error::NotFound { .. } => {
+                    Error::Conflict(format!("cannot kill container: {name}: {error}"))
                 }
                 other => other,
             };
+            let container = Containers::new(host).find(name).map_err(refuse)?;
             container.require_running().map_err(refuse)?;
             let mut session = Session::connect(&container).map_err(refuse)?;
             session.request(&Request::Kill { signal })
@@ -241,7 +260,10 @@ impl Unpause {
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         each(&self.names, ui, |name, _| {
             let container = Containers::new(host).find(name)?;
-            container.require_running()?;
+            if container.state.status != Status::Paused {
+                let id = &container.record.id;
+                return Err(Error::Conflict(format!("Container {id} is not paused")));
+            }
             Session::connect(&container)?.request(&Request::Unpause)
         })
     }
@@ -309,6 +331,7 @@ impl Rm {
         } else {
             remove::Anonymous::Keep
         };
+        remove::finish_removals(host)?;
         each_quietly(&self.names, ui, |name, ui| {
             match remove_one(host, name, self.force, anonymous) {
                 // `rm -f` of what is not there is what was wanted.

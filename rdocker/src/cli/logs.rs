@@ -63,9 +63,13 @@ impl Logs {
             ));
         }
         let now = Timestamp::now();
-        let bound =
-            |text: &Option<String>| text.as_deref().map(|t| when::parse(t, now)).transpose();
-        let (since, until) = (bound(&self.since)?, bound(&self.until)?);
+        let bound = |flag: &str, text: &Option<String>| {
+            let time = text.as_deref().map(|text| when::parse(text, now));
+            time.transpose()
+                .map_err(|why| Error::Invalid(format!("invalid value for {flag:?}: {why}")))
+        };
+        let since = bound("since", &self.since)?;
+        let until = bound("until", &self.until)?;
         let tail = self.tail.parse::<usize>().ok();
         let mut reader = Reader::open(&container)?;
         let mut last: VecDeque<Entry> = VecDeque::new();

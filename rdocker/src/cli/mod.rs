@@ -371,7 +371,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut ui = Ui::terminal(program);
     let cli = match args::parse::<Cli>(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return args::explain(&error, &mut ui),
+        Err(error) => return args::explain::<Cli>(&error, &arguments, &mut ui),
     };
     let starts_program = cli.verb.starts_program();
     let result = run(cli, &mut ui).and_then(|()| ui.flush());

@@ -108,6 +108,7 @@ impl Prune {
 
 fn stopped_containers(host: &Host, filters: &Filters, ui: &mut Ui) -> Result<u64> {
     let (mut freed, mut removed) = (0, Vec::new());
+    remove::finish_removals(host)?;
     for container in Containers::new(host).list()? {
         if container.state.status.is_alive()
             || !filters.labels(&container.record.config.labels)

@@ -41,6 +41,18 @@ const FILTERS: &[&str] = &[
     "status", "volume", "expose", "publish",
 ];
 
+/// Values of the filter `status`.
+const STATUSES: &[&str] = &[
+    "created",
+    "dead",
+    "exited",
+    "paused",
+    "removing",
+    "restarting",
+    "running",
+    "stopped",
+];
+
 /// List containers
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "rdocker ps [OPTIONS]")]
@@ -75,6 +87,12 @@ impl Ps {
     /// Lists.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let filters = Filters::parse(&self.filter, FILTERS)?;
+        if let Some(word) = filters
+            .values("status")
+            .find(|word| !STATUSES.contains(word))
+        {
+            return Err(Error::Invalid(format!("invalid filter 'status={word}'")));
+        }
         let containers = Containers::new(host).list()?;
         let last = if self.latest { Some(1) } else { self.last };
         let last = last
@@ -124,7 +142,7 @@ impl Ps {
         } else {
             short_id(&record.id)
         };
-        let command = printable(&merge::command_line(&record.config).join(" "));
+        let command = printable(&merge::shown_command(&record.config));
         let labels: Vec<String> = record
             .config
             .labels

@@ -62,7 +62,7 @@ impl Pump {
     /// `the input device is not a TTY`, if a terminal is wanted for stdin that is none.
     pub fn new(options: Options) -> Result<Self> {
         if options.tty && options.stdin && !crate::ui::stdin_is_terminal() {
-            return Err(Error::Invalid("the input device is not a TTY".to_owned()));
+            return Err(Error::NoTerminal);
         }
         let mut set = SigSet::empty();
         set.add(Signal::SIGWINCH);

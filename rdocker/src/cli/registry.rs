@@ -82,7 +82,7 @@ impl Login {
         }
         if !self.password_stdin {
             return Err(Error::Hinted {
-                message: "a password is required".to_owned(),
+                message: "Cannot perform an interactive login from a non TTY device".to_owned(),
                 hint: "give it with --password-stdin".to_owned(),
             });
         }
@@ -107,15 +107,11 @@ impl Logout {
     /// Forgets the credential.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let domain = domain(self.server.as_deref());
-        let known = registry_options(host)
+        registry_options(host)
             .credentials
             .erase(&domain)
             .map_err(crate::image::Error::from)?;
-        if known {
-            ui.line(format_args!("Removing login credentials for {domain}"))
-        } else {
-            ui.line(format_args!("Not logged in to {domain}"))
-        }
+        ui.line(format_args!("Removing login credentials for {domain}"))
     }
 }
 

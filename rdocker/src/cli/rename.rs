@@ -8,6 +8,7 @@ use crate::events;
 use crate::host::Host;
 use crate::monitor::wire::Request;
 use crate::ui::Ui;
+use crate::ui::format::printable;
 
 /// Rename a container
 #[derive(Debug, clap::Args)]
@@ -21,12 +22,28 @@ pub struct Rename {
 
 impl Rename {
     /// Claims the new name first: a taken one changes nothing.
-    pub fn run(self, host: &Host, _ui: &mut Ui) -> Result<()> {
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        self.rename(host).or_else(|error| {
+            ui.error_line(format_args!("Error: {}", printable(&error.chain())))?;
+            let name = printable(&self.container);
+            Err(Error::Invalid(format!(
+                "failed to rename container named {name}"
+            )))
+        })
+    }
+
+    fn rename(&self, host: &Host) -> Result<()> {
         let containers = Containers::new(host);
         let found = containers.find(&self.container)?;
         let _lock = found.lock()?;
         let mut container = containers.load(&found.record.id)?;
-        let name = container_name(&self.new_name)?;
+        let name = container_name(&self.new_name).map_err(|_| {
+            Error::Invalid(format!(
+                "Error when allocating new name: Invalid container name (/{}), only \
+                 [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+                self.new_name
+            ))
+        })?;
         if name == container.record.name {
             return Err(Error::Invalid(
                 "Renaming a container with the same name as its current name".to_owned(),

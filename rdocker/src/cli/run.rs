@@ -14,7 +14,9 @@ use crate::store::Store;
 use crate::ui::Ui;
 use crate::ui::terminal::{self, DetachKeys};
 
-use super::create::{find_image, warn_of_limits, warn_of_ports, write_cidfile};
+use super::create::{
+    find_image, require_new_cidfile, warn_of_limits, warn_of_ports, write_cidfile,
+};
 use super::pump::{Options, Outcome, Pump, exit};
 
 /// Create and run a new container from an image
@@ -48,6 +50,7 @@ impl Run {
         let env = |name: &str| std::env::var(name).ok();
         let mut request = Request::from_args(&self.args, &Caller { env: &env })?;
         warn_of_ports(&request, ui)?;
+        require_new_cidfile(&self.args)?;
         request.config.attach_stdin = streams.stdin;
         request.config.attach_stdout = streams.stdout;
         request.config.attach_stderr = streams.stderr;

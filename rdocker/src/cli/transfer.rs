@@ -387,15 +387,20 @@ impl Import {
         for text in &self.change {
             instruction::apply(&mut config, text)?;
         }
+        // Docker's client sends files as it sends its stdin.
+        let source = match remote::is_http(&self.source) {
+            true => remote::without_secrets(&self.source),
+            false => "-".to_owned(),
+        };
         let options = ImportOptions {
             name: self.repository.as_deref().map(tag_name).transpose()?,
             message: self.message.clone(),
             config,
             platform: platform(self.platform.as_deref())?,
-            source: remote::without_secrets(&self.source),
+            source: source.clone(),
         };
         let stream = if remote::is_http(&self.source) {
-            ui.line(format_args!("Downloading from {}", options.source))?;
+            ui.line(format_args!("Downloading from {}", source))?;
             Box::new(remote::open(&self.source)?.body)
         } else {
             open_input(Some(Path::new(&self.source)))?

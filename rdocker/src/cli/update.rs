@@ -67,8 +67,32 @@ pub struct Update {
 }
 
 impl Update {
+    fn asks_for_nothing(&self) -> bool {
+        let numbers = [
+            self.cpu_period,
+            self.cpu_quota,
+            self.cpu_rt_period,
+            self.cpu_rt_runtime,
+            self.cpu_shares,
+            self.cpus,
+            self.memory,
+            self.memory_reservation,
+            self.memory_swap,
+            self.pids_limit,
+        ];
+        let texts = [&self.cpuset_cpus, &self.cpuset_mems, &self.restart];
+        numbers.iter().all(Option::is_none)
+            && texts.iter().all(|text| text.is_none())
+            && self.blkio_weight.is_none()
+    }
+
     /// Changes the running container first: what the kernel refuses is not recorded.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        if self.asks_for_nothing() {
+            return Err(Error::Invalid(
+                "you must provide one or more flags when using this command".to_owned(),
+            ));
+        }
         let policy = self
             .restart
             .as_deref()

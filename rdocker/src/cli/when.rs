@@ -33,9 +33,11 @@ pub fn parse(text: &str, now: Timestamp) -> Result<Timestamp> {
     let local = civil
         .ok()
         .and_then(|civil| civil.to_zoned(TimeZone::system()).ok());
-    local
-        .map(|zoned| zoned.timestamp())
-        .ok_or_else(|| Error::Invalid(format!("invalid value for a time: {text:?}")))
+    local.map(|zoned| zoned.timestamp()).ok_or_else(|| {
+        Error::Invalid(format!(
+            "failed to parse value as time or duration: {text:?}"
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -80,6 +80,16 @@ pub fn command_line(config: &Config) -> Vec<String> {
         .collect()
 }
 
+/// The same on one line, as lists show it: arguments with spaces are in quotes.
+pub fn shown_command(config: &Config) -> String {
+    let quoted = |word: &String| match word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    };
+    let words: Vec<String> = command_line(config).iter().map(quoted).collect();
+    words.join(" ")
+}
+
 /// The environment of the first process: engine defaults below the configuration's own.
 pub fn environment(config: &Config) -> Vec<String> {
     let mut defaults = vec![

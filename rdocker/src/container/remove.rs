@@ -1,6 +1,6 @@
 //! The end of a container: what it had while it ran, and what it was.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -19,6 +19,9 @@ use crate::network::sandbox::unpublish;
 use crate::store::Store;
 use crate::store::gc::remove_tree;
 use crate::volume::{ANONYMOUS, Volumes};
+
+/// The end of the name of a directory that is being removed.
+const TRASH: &str = ".removing";
 
 /// Whether volumes that nobody named go with the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,22 +69,52 @@ pub fn purge(host: &Host, container: &Container, anonymous: Anonymous) -> Result
     Containers::new(host).release_name(&record.name);
     take_down(host, record, &container.places);
     let dir = &container.places.dir;
-    let trash = dir.with_file_name(format!(".{}.removing", record.id));
+    let trash = dir.with_file_name(format!(".{}{TRASH}", record.id));
+    // Held until it is empty: who finds it free finishes it.
+    let _lock = File::open(dir).and_then(|dir| dir.lock().map(|()| dir));
     match fs::rename(dir, &trash) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(Error::host("rename", dir, error));
         }
         _ => {}
     }
-    let store = Store::open(&host.data_root)?;
-    Images::new(&store).release(&record.id)?;
-    Networks { store: &store }.forget_links(&record.id)?;
-    let removed = remove_tree(&trash);
+    let removed = discard(host, &record.id, &trash);
     if anonymous == Anonymous::Remove {
         remove_anonymous(host, record)?;
     }
     events::container(host, record, "destroy", &[])?;
-    Ok(removed?)
+    removed
+}
+
+fn discard(host: &Host, id: &str, trash: &Path) -> Result<()> {
+    let store = Store::open(&host.data_root)?;
+    Images::new(&store).release(id)?;
+    Networks { store: &store }.forget_links(id)?;
+    Ok(remove_tree(trash)?)
+}
+
+/// Finishes removals that were cut short.
+///
+/// # Errors
+/// What is left cannot be removed.
+pub fn finish_removals(host: &Host) -> Result<()> {
+    for entry in fs::read_dir(host.containers())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let id = name
+            .strip_prefix('.')
+            .and_then(|name| name.strip_suffix(TRASH));
+        if let Some(id) = id
+            && let Ok(dir) = File::open(entry.path())
+            && dir.try_lock().is_ok()
+        {
+            discard(host, id, &entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the container's anonymous volumes that no other container uses.

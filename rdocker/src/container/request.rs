@@ -367,7 +367,9 @@ fn log_driver(name: Option<&str>) -> Result<String> {
         None | Some("" | "json-file" | "local") => Ok("json-file".to_owned()),
         Some("none") => Ok("none".to_owned()),
         Some(other) => Err(Error::Hinted {
-            message: format!("logger: no log driver named '{other}' is registered"),
+            message: format!(
+                "error looking up logging plugin {other}: plugin \"{other}\" not found"
+            ),
             hint: "use --log-driver json-file or none".to_owned(),
         }),
     }
@@ -549,7 +551,7 @@ mod tests {
             ),
             ("--pid nowhere img", "invalid PID mode"),
             ("-w rel img", "absolute path"),
-            ("--log-driver syslog img", "no log driver named 'syslog'"),
+            ("--log-driver syslog img", "plugin \"syslog\" not found"),
             ("--name x img", "Invalid container name (x)"),
             ("--blkio-weight 5 img", "blkio weight"),
         ];

@@ -55,7 +55,9 @@ impl Session {
     }
 
     fn lost(&self) -> Error {
-        Error::Conflict(format!("the monitor of container {} is gone", self.id))
+        Error::MonitorGone {
+            id: self.id.clone(),
+        }
     }
 
     /// Sends a request without waiting.

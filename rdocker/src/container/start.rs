@@ -251,11 +251,13 @@ fn devices(host: &HostConfig) -> Result<Vec<HostDevice>> {
         let source = Path::new(&mapping.path_on_host);
         let gather = |error: std::io::Error| {
             let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or_default());
-            Error::Invalid(format!(
+            // As Docker's client reads it, a program that was not found: exit code 127.
+            let message = format!(
                 "error gathering device information while adding custom device {:?}: {}",
                 mapping.path_on_host,
                 errno.desc().to_lowercase()
-            ))
+            );
+            Error::Runtime { message }
         };
         let meta = fs::metadata(source).map_err(gather)?;
         let device = device(

@@ -18,7 +18,7 @@ pub mod word;
 use crate::image::config::Healthcheck;
 
 pub use lines::Heredoc;
-pub use parse::{instruction, parse};
+pub use parse::{instruction, is_instruction, parse};
 
 /// A whole Dockerfile.
 #[derive(Debug, Clone, PartialEq)]

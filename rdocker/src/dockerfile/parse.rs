@@ -126,6 +126,11 @@ pub fn instruction(text: &str, escape: char) -> Result<Instruction, String> {
     }
 }
 
+/// Whether there is an instruction of this name.
+pub fn is_instruction(name: &str) -> bool {
+    NAMES.contains(&name.to_ascii_uppercase().as_str())
+}
+
 fn split_name(text: &str) -> (String, &str) {
     let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     (name.to_ascii_uppercase(), rest.trim())

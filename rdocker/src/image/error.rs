@@ -83,6 +83,9 @@ pub enum Error {
     },
 }
 
+/// The step that fails where a container's root cannot be an overlay.
+pub const MOUNT_ROOT: &str = "mount the root on";
+
 /// Results of work on images.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -93,6 +96,14 @@ impl Error {
             Error::Ambiguous { .. } => Some("give more characters of the id"),
             Error::Registry(error) => error.hint(),
             Error::Damaged { .. } => Some("pull or load the image again"),
+            // overlayfs(5): the upper layer's file system cannot be an overlay itself.
+            Error::Io { doing, source, .. }
+                if *doing == MOUNT_ROOT && source.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                Some(
+                    "the data root's file system cannot hold overlays: choose another, --data-root",
+                )
+            }
             _ => None,
         }
     }

@@ -4,7 +4,7 @@
 use super::config::{Empty, RunConfig};
 use super::{Error, Result};
 use crate::dockerfile::word::Expand;
-use crate::dockerfile::{Command, Instruction, instruction};
+use crate::dockerfile::{Command, Instruction, instruction, is_instruction};
 
 /// What the shell form is given to unless `SHELL` says otherwise.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -18,6 +18,14 @@ const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 /// Source: docs.docker.com, "docker container commit", option `--change`.
 pub fn apply(config: &mut RunConfig, line: &str) -> Result<()> {
     let wrong = |why: String| Error::InvalidArgument(format!("--change {line:?}: {why}"));
+    let name = line.split_whitespace().next().unwrap_or_default();
+    let refused = || {
+        let name = name.to_lowercase();
+        Error::InvalidArgument(format!("{name} is not a valid change command"))
+    };
+    if !is_instruction(name) {
+        return Err(refused());
+    }
     let instruction = instruction(line.trim(), '\\').map_err(wrong)?;
     if let Instruction::Run(_)
     | Instruction::Copy(_)
@@ -25,8 +33,7 @@ pub fn apply(config: &mut RunConfig, line: &str) -> Result<()> {
     | Instruction::Arg(_)
     | Instruction::Maintainer(_) = instruction
     {
-        let name = instruction.name();
-        return Err(wrong(format!("{name} is not a valid change command")));
+        return Err(refused());
     }
     if let Instruction::Cmd(Command::Shell(text)) | Instruction::Entrypoint(Command::Shell(text)) =
         &instruction

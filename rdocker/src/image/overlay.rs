@@ -226,7 +226,7 @@ fn mount_stack(lowers: Vec<PathBuf>, userxattr: bool, dir: &Path, merged: &Path)
         Err(rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => stack.mount(merged, Way::Old),
         result => result,
     }
-    .map_err(|errno| Error::io("mount the root on", &merged.display())(errno.into()))
+    .map_err(|errno| Error::io(super::error::MOUNT_ROOT, &merged.display())(errno.into()))
 }
 
 struct Stack<'a> {

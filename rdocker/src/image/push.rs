@@ -62,6 +62,8 @@ impl Images<'_> {
         progress: &dyn Progress,
     ) -> Result<Pushed> {
         let name = name.clone().or_latest();
+        let text = format!("The push refers to repository [{}]", name.name());
+        progress.event(Event::Message(&text));
         let id = self.read(|t| find_name(t, &name))?;
         let not_local = || registry::Error::NotLocal {
             name: name.familiar_name(),
@@ -71,8 +73,6 @@ impl Images<'_> {
             .tag()
             .ok_or_else(|| Error::InvalidArgument("cannot push a digest reference".to_owned()))?;
         let lease = self.store().lease()?;
-        let text = format!("The push refers to repository [{}]", name.name());
-        progress.event(Event::Message(&text));
         let sessions = Session::open_all(name.domain(), options, Access::Push)?;
         let session = sessions.first().ok_or_else(|| registry::Error::Protocol {
             registry: name.domain().to_owned(),

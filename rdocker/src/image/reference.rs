@@ -78,10 +78,7 @@ impl Reference {
             None => (rest, None),
         };
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
-            let typed = path
-                .strip_prefix(OFFICIAL)
-                .filter(|_| !text.starts_with(OFFICIAL));
-            let name = typed.unwrap_or(path).to_owned();
+            let name = path.to_owned();
             return Err(InvalidReference::UpperCase { name });
         }
         if !is_domain(&domain) || !is_path(path) || tag.is_some_and(|tag| !is_tag(tag)) {
@@ -405,7 +402,7 @@ mod tests {
             ("h.io:/x", format.to_owned()),
             ("[::1/x", format.to_owned()),
             ("https://h.io/x", format.to_owned()),
-            ("Foo", lower("Foo")),
+            ("Foo", lower("library/Foo")),
             ("h.io/Foo:Tag", lower("Foo")),
             ("a/B", lower("a/B")),
         ];

@@ -15,6 +15,15 @@ pub struct Columns {
     pub headers: &'static [(&'static str, &'static str)],
 }
 
+/// What is wrong with a template, as the lists tell it.
+fn bad(error: &TemplateError) -> Error {
+    let text = error.to_string();
+    Error::Invalid(match text.strip_prefix("template parsing error: ") {
+        Some(why) => format!("failed to parse template: {why}"),
+        None => format!("failed to execute template: {text}"),
+    })
+}
+
 impl From<TemplateError> for Error {
     fn from(error: TemplateError) -> Self {
         Self::Invalid(error.to_string())
@@ -33,10 +42,10 @@ impl Columns {
             _ => format.strip_prefix("table ").map(str::trim),
         };
         if let Some(template) = as_table {
-            let template = Template::parse(template)?;
+            let template = Template::parse(template).map_err(|error| bad(&error))?;
             let mut lines = vec![template.header(&|field| self.header(field))];
             for row in rows {
-                lines.push(template.render(row)?);
+                lines.push(template.render(row).map_err(|error| bad(&error))?);
             }
             return ui.bytes(table::layout_lines(&lines).as_bytes());
         }
@@ -44,9 +53,10 @@ impl Columns {
             "{{json .}}"
         } else {
             format
-        })?;
+        })
+        .map_err(|error| bad(&error))?;
         for row in rows {
-            ui.line(template.render(row)?)?;
+            ui.line(template.render(row).map_err(|error| bad(&error))?)?;
         }
         Ok(())
     }

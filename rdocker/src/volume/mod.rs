@@ -241,7 +241,7 @@ mod tests {
         volumes.remove("data").unwrap();
         assert_eq!(
             volumes.get("data").unwrap_err().to_string(),
-            "No such volume: data"
+            "get data: no such volume"
         );
         assert_eq!(volumes.list().unwrap().len(), 1);
     }

@@ -8,6 +8,7 @@ mod host;
 
 mod commit;
 mod cp;
+mod crashes;
 mod create;
 mod events;
 mod exec;

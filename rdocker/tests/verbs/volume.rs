@@ -53,7 +53,7 @@ fn a_volume_in_use_is_not_removed() {
     assert!(
         host.run(&["volume", "rm", "used"])
             .fails(1)
-            .contains("No such volume: used")
+            .contains("get used: no such volume")
     );
 }
 

@@ -53,19 +53,17 @@ pub fn volume_flag(text: &str) -> Result<VolumeFlag> {
             // Relabelling for SELinux, which has nothing to do where SELinux is off, and
             // consistency hints that only Docker Desktop knew.
             "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" | "copy" => {}
-            _ => return Err(wrong(&format!(": invalid mode: {options}"))),
+            _ => return Err(Error::Invalid(format!("invalid mode: {options}"))),
         }
     }
     if let Some(source) = &flag.source {
         let is_path = source.starts_with('/');
         if !is_path && !is_volume_name(source) {
-            return Err(Error::Hinted {
-                message: format!(
-                    "create {source}: {source:?} includes invalid characters for a local volume \
-                     name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed"
-                ),
-                hint: "to mount a host directory give an absolute path".to_owned(),
-            });
+            return Err(Error::Invalid(format!(
+                "create {source}: {source:?} includes invalid characters for a local volume \
+                 name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a \
+                 host directory, use absolute path"
+            )));
         }
         if is_path && flag.no_copy {
             return Err(wrong(": invalid mode: nocopy"));
