@@ -48,6 +48,8 @@ pub enum Value {
     Numbers(Vec<u32>),
     /// `ay`
     Bytes(Vec<u8>),
+    /// `a(ss)`
+    Pairs(Vec<(String, String)>),
 }
 
 /// The body of a message: values one after the other, each aligned to its size.
@@ -101,6 +103,7 @@ impl Body {
             Value::Texts(_) => "as",
             Value::Numbers(_) => "au",
             Value::Bytes(_) => "ay",
+            Value::Pairs(_) => "a(ss)",
         });
         match value {
             Value::Text(text) => self.put_text(text),
@@ -117,6 +120,13 @@ impl Body {
                 self.put_array(4, |body| list.iter().for_each(|n| body.put_u32(*n)))
             }
             Value::Bytes(list) => self.put_array(1, |body| body.bytes.extend(list)),
+            Value::Pairs(list) => self.put_array(8, |body| {
+                for (one, other) in list {
+                    body.align(8);
+                    body.put_text(one);
+                    body.put_text(other);
+                }
+            }),
         }
     }
 

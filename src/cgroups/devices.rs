@@ -296,13 +296,15 @@ impl V1List {
 }
 
 fn line(device: Device, bits: u8) -> String {
-    let mut line = format!("{device} ");
-    for (bit, letter) in [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')] {
-        if bits & bit != 0 {
-            line.push(letter);
-        }
-    }
-    line
+    format!("{device} {}", letters(bits))
+}
+
+/// The letters of an access, as [`access`] reads them.
+pub fn letters(bits: u8) -> String {
+    [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
+        .into_iter()
+        .filter_map(|(bit, letter)| (bits & bit != 0).then_some(letter))
+        .collect()
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod stats_v2;
 mod systemd;
 mod tree;
 mod unit;
+mod unit_devices;
 pub mod update;
 mod v1;
 mod v2;

@@ -11,9 +11,11 @@ use nix::unistd::geteuid;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::dbus::{self, Body, Bus, Message, Method};
+use super::devices::{self, V1List};
 use super::tree::is_denied;
 use super::unit::{Property, as_systemd_has_it, limit_properties, start_properties};
-use super::{Below, Driver, Files, OomWatch, Placement, Saved, Stats, Unit, limits};
+use super::unit_devices::device_properties;
+use super::{Below, Driver, Files, OomWatch, Placement, Saved, Stats, Unit, Version, limits};
 use crate::error::{Error, Result};
 
 /// How long systemd may take for a job, as in runc.
@@ -51,16 +53,30 @@ impl Systemd {
         }
     }
 
-    fn start_with(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
+    fn start_with(
+        &self,
+        pid: i32,
+        resources: Option<&LinuxResources>,
+        rules: &[LinuxDeviceCgroup],
+    ) -> Result<()> {
         let number =
             u32::try_from(pid).map_err(|_| Error::Failed(format!("{pid} is no process")))?;
-        let properties = start_properties(&self.unit, self.saved.version, number, resources)?;
+        let mut properties = start_properties(&self.unit, self.saved.version, number, resources)?;
+        properties.extend(self.device_properties(rules)?);
         start_unit(&self.unit, properties)?;
         self.files.adopt(pid, resources)?;
-        match resources {
-            Some(resources) => self.files.limit(&as_systemd_has_it(resources)),
-            None => Ok(()),
+        if let Some(resources) = resources {
+            self.files.limit(&as_systemd_has_it(resources))?;
         }
+        self.files.allow_devices(rules)
+    }
+
+    /// What systemd is told about devices: the system's own, on v1.
+    fn device_properties(&self, rules: &[LinuxDeviceCgroup]) -> Result<Vec<Property>> {
+        if self.saved.version == Version::V2 || self.unit.user {
+            return Ok(Vec::new());
+        }
+        device_properties(&V1List::of(&devices::rules(rules)?)?)
     }
 }
 
@@ -87,9 +103,8 @@ impl Driver for Systemd {
 
     fn place(&self, pid: i32) -> Result<()> {
         if let Some(start) = self.start.take() {
-            self.start_with(pid, start.resources.as_ref())?;
             let rules = start.devices.unwrap_or_default();
-            return self.files.allow_devices(&rules);
+            return self.start_with(pid, start.resources.as_ref(), &rules);
         }
         match self.files.place(pid) {
             Err(error) if self.unit.user && is_denied(&error) => attach(&self.unit, pid),
@@ -112,6 +127,7 @@ impl Driver for Systemd {
             start.devices = Some(rules.to_vec());
             return Ok(());
         }
+        set_properties(&self.unit, self.device_properties(rules)?)?;
         self.files.allow_devices(rules)
     }
 

@@ -1,9 +1,10 @@
 //! The properties of a container's systemd unit: limits and annotations in systemd's words; pure.
 //!
 //! Limits go to the unit and to the cgroup's files both: systemd writes its own idea of them again
-//! at a `daemon-reload`. Device rules go to the files alone. systemd without rules of its own
-//! (`DevicePolicy=auto`) attaches no program and removes none, so that keel's stays the only one;
-//! rules told to systemd are what made GPUs vanish at a reload (runc#3708).
+//! at a `daemon-reload`. Device rules go to the files alone on v2. systemd without rules of its own
+//! (`DevicePolicy=auto`) attaches no program there and removes none, so that keel's stays the only
+//! one; rules told to systemd are what made GPUs vanish at a reload (runc#3708). On v1 the same
+//! policy allows every device at a reload, so there systemd is told the rules, too: `unit_devices`.
 //! Sources: systemd.resource-control(5), systemd.scope(5), org.freedesktop.systemd1(5).
 
 use std::collections::HashMap;
@@ -41,7 +42,7 @@ pub struct Property {
 }
 
 impl Property {
-    fn new(name: &str, value: Value) -> Self {
+    pub fn new(name: &str, value: Value) -> Self {
         Self {
             name: name.into(),
             value,
@@ -438,6 +439,7 @@ mod tests {
                         Value::Texts(texts) => texts.join(" "),
                         Value::Numbers(numbers) => format!("{numbers:?}"),
                         Value::Bytes(bytes) => format!("{bytes:?}"),
+                        Value::Pairs(pairs) => format!("{pairs:?}"),
                     };
                     format!("{name}={value}{}", if *may_be_unknown { "?" } else { "" })
                 },
