@@ -1,7 +1,8 @@
 //! What a container uses, in the words of runc's `events --stats`, which callers parse.
 //!
-//! Times are nanoseconds, sizes bytes; a zero that runc leaves out is left out here. Values that
-//! the kernel has no file for are zero or absent. Source: runc, types/events.go.
+//! Times are nanoseconds, sizes bytes. A zero or an empty list that runc leaves out is left out here,
+//! an object is not. Values that the kernel has no file for are zero or absent. Source: runc,
+//! types/events.go.
 #![expect(
     missing_docs,
     reason = "the fields are the schema's; their types say what they count"
@@ -39,9 +40,7 @@ pub struct Stats {
 /// See [`Stats::cpu`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Cpu {
-    #[serde(skip_serializing_if = "is_default")]
     pub usage: CpuUsage,
-    #[serde(skip_serializing_if = "is_default")]
     pub throttling: Throttling,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
@@ -77,9 +76,7 @@ pub struct Throttling {
 /// Pressure: the share of time in which some or all processes waited. Source: psi.rst.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Psi {
-    #[serde(skip_serializing_if = "is_default")]
     pub some: PsiData,
-    #[serde(skip_serializing_if = "is_default")]
     pub full: PsiData,
 }
 
@@ -115,13 +112,10 @@ pub struct CpuSet {
 pub struct Memory {
     #[serde(skip_serializing_if = "is_default")]
     pub cache: u64,
-    #[serde(skip_serializing_if = "is_default")]
     pub usage: MemoryEntry,
-    #[serde(skip_serializing_if = "is_default")]
     pub swap: MemoryEntry,
-    #[serde(skip_serializing_if = "is_default")]
     pub kernel: MemoryEntry,
-    #[serde(rename = "kernelTCP", skip_serializing_if = "is_default")]
+    #[serde(rename = "kernelTCP")]
     pub kernel_tcp: MemoryEntry,
     /// `memory.stat` as it is.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -376,7 +370,7 @@ mod tests {
 
     #[test]
     fn what_is_zero_is_left_out_as_runc_leaves_it_out() {
-        let want = r#"{"cpu":{},"cpuset":{"cpu_exclusive":0,"mem_hardwall":0,"mem_exclusive":0,"memory_migrate":0,"memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,"sched_load_balance":0,"sched_relax_domain_level":0},"memory":{},"pids":{},"blkio":{},"hugetlb":{},"intel_rdt":{},"network_interfaces":null}"#;
+        let want = r#"{"cpu":{"usage":{"kernel":0,"user":0},"throttling":{}},"cpuset":{"cpu_exclusive":0,"mem_hardwall":0,"mem_exclusive":0,"memory_migrate":0,"memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,"sched_load_balance":0,"sched_relax_domain_level":0},"memory":{"usage":{"limit":0,"failcnt":0},"swap":{"limit":0,"failcnt":0},"kernel":{"limit":0,"failcnt":0},"kernelTCP":{"limit":0,"failcnt":0}},"pids":{},"blkio":{},"hugetlb":{},"intel_rdt":{},"network_interfaces":null}"#;
         assert_eq!(serde_json::to_string(&Stats::default()).unwrap(), want);
     }
 
@@ -429,7 +423,9 @@ mod tests {
             json["cpu"]["throttling"],
             serde_json::json!({"throttledTime":2})
         );
-        let psi = serde_json::json!({"some":{"avg10":0.0,"avg60":0.0,"avg300":0.0,"total":3}});
+        let pressure =
+            |total| serde_json::json!({"avg10":0.0,"avg60":0.0,"avg300":0.0,"total":total});
+        let psi = serde_json::json!({"some":pressure(3),"full":pressure(0)});
         assert_eq!(json["cpu"]["psi"], psi);
         assert_eq!(
             json["memory"]["kernelTCP"],
