@@ -127,15 +127,12 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     };
 
     let affinity = affinity(&process)?;
+    // The process is born with the first one, and takes it into the container's cgroup.
+    set_affinity(0, affinity.0.as_deref())?;
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
     let cloned = || format!("process {} is cloned for {}", process.pid, args.id);
     context.log.debug(cloned);
-    set_affinity(&process, affinity.0.as_deref())?;
     process.place(driver.as_ref(), container.record.intel_rdt.as_ref())?;
-    match &affinity.1 {
-        None => process.reset_cpu_affinity(),
-        last => set_affinity(&process, last.as_deref())?,
-    }
     process.set_oom_score(&plan)?;
     process.raise_rlimits(&plan)?;
     if plan.waits_at_birth {
@@ -147,6 +144,11 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     }
     handover::seccomp_listener(&plan, &mut process, &container.record, Status::Running)?;
     process.wait_for(&plan, Step::Created)?;
+    // Not before it is in its cgroup, whose processors it was given there.
+    match &affinity.1 {
+        None => process.reset_cpu_affinity(),
+        last => set_affinity(process.pid, last.as_deref())?,
+    }
     context.verify().waiting(&plan, process.pid)?;
     let terminal = terminal
         .map(|socket| handover::receive_terminal(&socket))
@@ -387,11 +389,11 @@ fn affinity(process: &Process) -> Result<(Option<CpuMask>, Option<CpuMask>)> {
     Ok((first, read(affinity.cpu_affinity_final(), "final")?))
 }
 
-fn set_affinity(process: &spawn::Spawned, mask: Option<&[u64]>) -> Result<()> {
+fn set_affinity(pid: i32, mask: Option<&[u64]>) -> Result<()> {
     let Some(mask) = mask else {
         return Ok(());
     };
-    proc::set_cpu_affinity(process.pid, mask)
+    proc::set_cpu_affinity(pid, mask)
         .map_err(|errno| Error::host("set", "the CPU affinity .process.execCPUAffinity", errno))
 }
 

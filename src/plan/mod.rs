@@ -266,7 +266,14 @@ impl Plan {
             parent_hooks: false,
             keeps_groups: keeps_groups(spec),
             may_lack_groups: facts.setgroups_may_be_denied,
-            waits_at_birth: placed_by_parent,
+            // What only the parent can set has to be there before the process is born a second time,
+            // in the container's pid namespace.
+            waits_at_birth: placed_by_parent
+                || process.oom_score_adj().is_some()
+                || process
+                    .rlimits()
+                    .as_ref()
+                    .is_some_and(|list| !list.is_empty()),
             joins_others: true,
             first_closed_fd: first_closed(facts),
         })
