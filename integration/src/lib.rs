@@ -39,6 +39,19 @@ pub fn patience() -> Duration {
     }
 }
 
+/// Whether the host's controllers belong to cgroup v2.
+///
+/// # Panics
+/// Where no cgroups are mounted.
+pub fn is_v2() -> bool {
+    std::fs::exists("/sys/fs/cgroup/cgroup.controllers").expect("cgroups are mounted")
+}
+
+/// One of two values, by the host's version of cgroups.
+pub fn by_version<T>(v1: T, v2: T) -> T {
+    if is_v2() { v2 } else { v1 }
+}
+
 /// Polls `condition` until it holds.
 ///
 /// # Panics

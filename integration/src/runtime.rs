@@ -203,6 +203,12 @@ impl Runtime {
         *last = format!("--groups={groups}");
     }
 
+    /// From now on every command line is executed by another one, which the user's executes.
+    pub fn start_by(&mut self, words: &[&str]) {
+        self.launcher
+            .extend(words.iter().map(|word| (*word).to_owned()));
+    }
+
     /// Names the user in the files that newuidmap(1) reads, for this test's mount namespace only.
     fn add_user(&self) {
         let passwd = format!("kt-user:x:{USER}:{USER}::/:/bin/sh\n");

@@ -255,6 +255,16 @@ pub fn use_huge_pages(bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes the calling thread a real-time one of the lowest priority.
+///
+/// # Errors
+/// What sched_setscheduler(2) says: `EPERM` also if the cgroup (v1) has no real-time share.
+pub fn become_real_time() -> io::Result<()> {
+    let param = libc::sched_param { sched_priority: 1 };
+    // SAFETY: `param` is initialised and lives for the call, which only reads it.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) }).map(drop)
+}
+
 /// The description of the session keyring: type;uid;gid;permissions;name.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
             let bytes = bytes.parse().map_err(std::io::Error::other);
             bytes.and_then(integration::sys::use_huge_pages)
         }
+        ["real-time"] => integration::sys::become_real_time(),
         ["keyring"] => integration::sys::session_keyring().and_then(|it| print(&it)),
         ["spy", canary] => spy(canary),
         ["overwrite"] => overwrite(),

@@ -93,6 +93,12 @@ fn memory() -> Vec<Row> {
             &[".memory.swap: -2"],
         ),
         limit(
+            "swap below memory",
+            json!({ "memory": { "limit": 9_000_000, "swap": 8_000_000 } }),
+            &[".memory.swap: memory+swap limit should be >= memory limit"],
+        )
+        .runc_accepts(),
+        limit(
             "swappiness of 101",
             json!({ "memory": { "swappiness": 101 } }),
             &[".memory.swappiness: 101"],
