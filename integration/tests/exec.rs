@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use integration::{Container, Run, Runtime, proc, wait_for};
+use integration::{
+    ConsoleSocket, Container, PidfdSocket, Run, Runtime, by_version, proc, sys, wait_for,
+};
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 
@@ -30,6 +33,10 @@ const fn same(name: &'static str, flags: &'static [&'static str], script: &'stat
     }
 }
 
+/// The label of the process, and whether there are any.
+const LABEL: &str = "cat /proc/self/attr/current || true";
+/// A profile that is loaded where the kernel has AppArmor.
+const PROFILE: &str = "kt-exec";
 const STATUS: &str = "grep -E '^(Cap|NoNewPrivs|Groups|Uid|Gid|Umask)' /proc/self/status";
 
 /// `%PROCESS%` and so on stand for files that `prepare` makes.
@@ -78,17 +85,10 @@ const ROWS: &[Row] = &[
         &["-p", "%LITTLE%", "--cwd", "/tmp"],
         "",
     ),
-    same(
-        "sub-cgroup",
-        &["--cgroup", "pids:%CGROUP%"],
-        "grep :pids: /proc/self/cgroup | grep -o /sub",
-    ),
-    same(
-        "sub-cgroup that is missing",
-        &["--cgroup", "pids:nowhere"],
-        "true",
-    ),
-    same("sub-cgroup outside", &["--cgroup", "pids:../.."], "true"),
+    same("apparmor, unconfined", &["--apparmor", "unconfined"], LABEL),
+    same("apparmor", &["--apparmor", PROFILE], LABEL),
+    same("apparmor, unknown", &["--apparmor", "nosuch"], LABEL),
+    same("selinux label", &["--process-label", "a:b:c:s0"], LABEL),
     same(
         "cgroup of an unknown controller",
         &["--cgroup", "nosuch:sub"],
@@ -116,6 +116,46 @@ const ROWS: &[Row] = &[
     same("process.json without args", &["-p", "%NOARGS%"], ""),
 ];
 
+/// Rows that only v1 has.
+const V1_ROWS: &[Row] = &[
+    same(
+        "sub-cgroup",
+        &["--cgroup", "pids:sub"],
+        "grep :pids: /proc/self/cgroup | grep -o /sub",
+    ),
+    same(
+        "sub-cgroup that is missing",
+        &["--cgroup", "pids:nowhere"],
+        "true",
+    ),
+    same("sub-cgroup outside", &["--cgroup", "pids:../.."], "true"),
+];
+
+/// Rows that only v2 has.
+const V2_ROWS: &[Row] = &[
+    same(
+        "sub-cgroup",
+        &["--cgroup", "sub"],
+        "grep -o '/sub$' /proc/self/cgroup",
+    ),
+    same(
+        "sub-cgroup from the root",
+        &["--cgroup", "/sub"],
+        "grep -o '/sub$' /proc/self/cgroup",
+    ),
+    same(
+        "sub-cgroup that is missing",
+        &["--cgroup", "nowhere"],
+        "true",
+    ),
+    same("sub-cgroup outside", &["--cgroup", "../.."], "true"),
+    same(
+        "sub-cgroup of a controller",
+        &["--cgroup", "pids:sub"],
+        "true",
+    ),
+];
+
 /// Writes the files that rows name; returns the flags with their paths.
 fn prepare(runtime: &Runtime, flags: &[&str]) -> Vec<String> {
     let whole = json!({
@@ -141,7 +181,7 @@ fn prepare(runtime: &Runtime, flags: &[&str]) -> Vec<String> {
         ("%NOARGS%", without("args")),
     ];
     let replaced = flags.iter().map(|flag| {
-        let mut flag = flag.replace("%CGROUP%", "sub");
+        let mut flag = flag.to_string();
         for (name, text) in &files {
             if flag.contains(name) {
                 let path = runtime
@@ -174,26 +214,37 @@ fn exec(runtime: &Runtime, container: &Container, row: &Row) -> Run {
     }
 }
 
-/// The container's cgroup of the pids controller on v1.
+/// The container's cgroup, on v1 that of the pids controller.
 fn pids_cgroup(container: &Container) -> std::path::PathBuf {
-    let text = fs::read_to_string(format!("/proc/{}/cgroup", container.pid()));
-    let text = text.expect("the container runs");
-    let line = text.lines().find(|line| line.contains(":pids:"));
+    let text = proc::read(container.pid(), "cgroup");
+    let line = text
+        .lines()
+        .find(|line| line.contains(by_version(":pids:", "0::")));
     let path = line.and_then(|line| line.split(':').nth(2));
-    let path = path
-        .expect("the controller is mounted")
-        .trim_start_matches('/');
-    Path::new("/sys/fs/cgroup/pids").join(path)
+    let path = path.expect("the controller is mounted");
+    Path::new(by_version("/sys/fs/cgroup/pids", "/sys/fs/cgroup"))
+        .join(path.trim_start_matches('/'))
+}
+
+/// Loads [`PROFILE`], if the kernel has AppArmor.
+fn load_profile() {
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    if enabled.is_ok_and(|text| text.trim() == "Y") {
+        let text = format!("profile {PROFILE} flags=(attach_disconnected) {{ file, capability, }}");
+        let load = format!("echo '{text}' | apparmor_parser --replace");
+        let status = Command::new("sh").args(["-c", &load]).status();
+        assert!(status.expect("sh is there").success(), "{text}");
+    }
 }
 
 #[test]
 fn every_flag_does_what_debians_runc_does() {
     let runtime = Runtime::new();
     let lacks = runtime.host_lacks("Debian's runc", !Path::new(RUNC).exists());
-    let v1 = Path::new("/sys/fs/cgroup/pids").exists();
-    if lacks || runtime.host_lacks("cgroup v1", !v1) || runtime.differs("it is the other side") {
+    if lacks || runtime.differs("it is the other side") {
         return;
     }
+    load_profile();
     let runc = runtime.peer(RUNC);
     let mut bundle = runtime.bundle();
     let ours = runtime.start(bundle.sleeper());
@@ -203,7 +254,7 @@ fn every_flag_does_what_debians_runc_does() {
         fs::create_dir(pids_cgroup(container).join("sub")).expect("tests run as root");
     }
     let (mut wrong, mut different) = (Vec::new(), 0);
-    for row in ROWS {
+    for row in ROWS.iter().chain(by_version(V1_ROWS, V2_ROWS)) {
         let one = exec(&runtime, &ours, row);
         let other = exec(&runc, &theirs, row);
         let said = |run: &Run| match run.stdout.starts_with("Incorrect Usage") {
@@ -225,6 +276,120 @@ fn every_flag_does_what_debians_runc_does() {
     assert!(different < 5, "{different} differences are too many");
     for container in [&ours, &theirs] {
         fs::remove_dir(pids_cgroup(container).join("sub")).expect("nobody is in it");
+    }
+}
+
+#[test]
+fn a_detached_terminal_and_its_pid_file_are_those_of_runc() {
+    let runtime = Runtime::new();
+    let lacks = runtime.host_lacks("Debian's runc", !Path::new(RUNC).exists());
+    if lacks || runtime.differs("it is the other side") {
+        return;
+    }
+    let runc = runtime.peer(RUNC);
+    let seen = [&runtime, &runc].map(|runtime| {
+        let mut bundle = runtime.bundle();
+        let container = runtime.start(bundle.sleeper());
+        let socket = ConsoleSocket::listen(&runtime.dir().join("console"));
+        let (console, file) = (socket.path().to_string_lossy(), runtime.dir().join("pid"));
+        let pid_file = file.to_string_lossy();
+        let words = [
+            "exec",
+            "-d",
+            "-t",
+            "--console-socket",
+            &console,
+            "--pid-file",
+            &pid_file,
+        ];
+        let script = "tty; read line; echo got $line";
+        let words = [&words[..], &[container.id(), "sh", "-c", script]].concat();
+        let run = runtime.call(&words).run().succeeds();
+        let text = fs::read_to_string(&file).expect("it is written");
+        let pid: i32 = text.parse().expect("a pid and no more");
+        assert_eq!(proc::status(pid)["PPid"], std::process::id().to_string());
+        let (_, mut terminal) = socket.receive();
+        let name = terminal.expect("\r\n");
+        terminal.type_in("it\n");
+        let shown = name + &terminal.expect("got it");
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+        (run.code, run.stdout, run.stderr, shown)
+    });
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0].3.starts_with("/dev/pts/0"), "{seen:?}");
+}
+
+#[test]
+fn a_pidfd_of_the_new_process_is_sent() {
+    let runtime = Runtime::new();
+    if runtime.differs("1.1.5 has no --pidfd-socket") {
+        return;
+    }
+    let mut bundle = runtime.bundle();
+    let container = runtime.start(bundle.sleeper());
+    let socket = PidfdSocket::listen(&runtime.dir().join("pidfd"));
+    let (path, file) = (socket.path().to_string_lossy(), runtime.dir().join("pid"));
+    let pid_file = file.to_string_lossy();
+    let words = [
+        "exec",
+        "-d",
+        "--pidfd-socket",
+        &path,
+        "--pid-file",
+        &pid_file,
+    ];
+    let words = [&words[..], &[container.id(), "true"]].concat();
+    let _ = runtime.call(&words).run().succeeds();
+    let (payload, pidfd) = socket.receive();
+    assert_eq!(payload, "setns");
+    let pid: i32 = fs::read_to_string(&file)
+        .expect("it is written")
+        .parse()
+        .expect("a pid");
+    assert_eq!(sys::pid_of(&pidfd), pid);
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+}
+
+#[test]
+fn the_processors_and_oom_score_of_a_new_process_are_those_of_its_process_json() {
+    let runtime = Runtime::new();
+    if runtime.differs("1.1.5 does not know execCPUAffinity") {
+        return;
+    }
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").expect("sysfs is mounted");
+    if runtime.host_lacks("two processors", online.trim() == "0") {
+        return;
+    }
+    let mut bundle = runtime.bundle();
+    let container = runtime.start(bundle.sleeper());
+    let file = runtime.dir().join("process.json");
+    let script = "grep Cpus_allowed_list /proc/self/status; cat /proc/self/oom_score_adj";
+    let exec = |affinity: Value| {
+        let process = json!({ "user": {}, "cwd": "/", "env": ["PATH=/bin"],
+            "args": ["sh", "-c", script], "oomScoreAdj": 321, "execCPUAffinity": affinity });
+        fs::write(&file, process.to_string()).expect("the scratch directory is writable");
+        let path = file.to_string_lossy();
+        let call = runtime.call(&["exec", "-p", &path, container.id()]);
+        // keel itself may use the first alone, which is not to be inherited.
+        call.through(&["taskset", "-c", "0"]).run()
+    };
+    let all = &proc::status(container.pid())["Cpus_allowed_list"];
+    for (affinity, want) in [
+        (json!({ "initial": "0", "final": "1" }), "1"),
+        (json!({ "final": "0-1" }), "0-1"),
+        (Value::Null, all.as_str()),
+    ] {
+        let run = exec(affinity.clone()).succeeds();
+        assert_eq!(
+            run.stdout,
+            format!("Cpus_allowed_list:\t{want}\n321\n"),
+            "{affinity}"
+        );
+    }
+    for text in ["x", "9-1", "0,"] {
+        let run = exec(json!({ "final": text }));
+        assert_eq!((run.code, run.stderr.lines().count()), (255, 1), "{run:?}");
+        assert!(run.stderr.contains(".execCPUAffinity"), "{run:?}");
     }
 }
 
@@ -420,6 +585,8 @@ fn exec_beside_a_dying_container_enters_it_or_fails() {
                 (0, inside) => assert_eq!(inside, name),
                 // The program was killed along with the container, or could not be executed.
                 (137 | 255, "") => {}
+                // It was killed after it had spoken.
+                (137, inside) => assert_eq!(inside, name),
                 _ => panic!("{run:?}"),
             }
             if run.stderr.contains("stopped container") {
