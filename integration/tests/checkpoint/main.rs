@@ -10,6 +10,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use serde_json::json;
 
+mod flags;
+
 /// A runtime, if CRIU can be used here: it finds its way in the kernel, whatever it then lacks.
 fn runtime() -> Option<Runtime> {
     static WORKS: OnceLock<bool> = OnceLock::new();
