@@ -12,6 +12,7 @@ mod crashes;
 mod create;
 mod events;
 mod exec;
+mod hostile;
 mod images;
 mod inspect;
 mod kill;
