@@ -1,7 +1,5 @@
 //! `create`: an image and a request become a record, a root and settled mounts.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -11,7 +9,7 @@ use rustix::io::Errno;
 use super::network::{is_bridged, note_links};
 use super::record::{self, Places, Record, State};
 use super::request::Request;
-use super::{Container, Containers, cgroup, id, merge, spec};
+use super::{Container, Containers, cgroup, id, merge, remove, spec};
 use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
@@ -203,11 +201,8 @@ fn furnish(
     then: Then,
 ) -> Result<()> {
     let Places { dir, .. } = &container.places;
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o710);
-    builder
-        .create(dir)
-        .map_err(|errno| Error::host("create directory", dir, errno))?;
+    // Held until the record is there.
+    let _lock = remove::new_directory(dir)?;
     images.hold(&container.record.id, image)?;
     let root = images.mount_rootfs(image, dir)?;
     let volumes = Volumes::new(host);
@@ -297,6 +292,7 @@ fn undo(images: &Images<'_>, containers: &Containers<'_>, container: &Container)
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

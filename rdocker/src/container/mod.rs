@@ -273,7 +273,8 @@ impl<'a> Containers<'a> {
             let Some(owner) = self.owner_of(name)? else {
                 continue;
             };
-            if self.places(&owner).dir.exists() {
+            let lives = self.places(&owner).dir.exists();
+            if lives && !remove::clear_abandoned(self.host, &owner)? {
                 return Err(Error::Conflict(format!(
                     "Conflict. The container name \"/{name}\" is already in use by container \
                      \"{owner}\". You have to remove (or rename) that container to be able to \

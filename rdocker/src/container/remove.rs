@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::network::is_bridged;
-use super::record::{Places, Record, Status};
-use super::{Container, Containers};
+use super::record::{self, Places, Record, Status};
+use super::{Container, Containers, is_id};
 use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
@@ -16,6 +17,7 @@ use crate::image::{Images, overlay};
 use crate::network::attach;
 use crate::network::registry::Networks;
 use crate::network::sandbox::unpublish;
+use crate::runtime::Runtime;
 use crate::store::Store;
 use crate::store::gc::remove_tree;
 use crate::volume::{ANONYMOUS, Volumes};
@@ -36,6 +38,7 @@ pub enum Anonymous {
 ///
 /// Every step is tried even if one fails, and can be repeated.
 pub fn take_down(host: &Host, record: &Record, places: &Places) {
+    forget_run(host, record);
     if is_bridged(&record.host_config.network_mode) {
         // What is left is found again by `attach::sweep`.
         let _ = attach::down(host, &record.id);
@@ -48,6 +51,15 @@ pub fn take_down(host: &Host, record: &Record, places: &Places) {
     // Removing below a mount that would not go would empty what is mounted there.
     if !is_mounted_below(&places.run) {
         let _ = fs::remove_dir_all(&places.run);
+    }
+}
+
+/// Takes away what the runtime still keeps of a run that nobody saw the end of.
+pub fn forget_run(host: &Host, record: &Record) {
+    if host.runtime_root().join(&record.id).exists()
+        && let Ok(runtime) = Runtime::find(host, &record.host_config.runtime)
+    {
+        let _ = runtime.delete(&host.exec_root, &record.id);
     }
 }
 
@@ -93,7 +105,44 @@ fn discard(host: &Host, id: &str, trash: &Path) -> Result<()> {
     Ok(remove_tree(trash)?)
 }
 
-/// Finishes removals that were cut short.
+/// Makes a new container's directory, locked: one without a record is abandoned when nobody holds
+/// that lock.
+///
+/// # Errors
+/// The directory cannot be made.
+pub fn new_directory(dir: &Path) -> Result<File> {
+    let fail = |errno| Error::host("create directory", dir, errno);
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o710);
+    loop {
+        builder.create(dir).map_err(fail)?;
+        let Ok(lock) = File::open(dir) else { continue };
+        lock.lock().map_err(fail)?;
+        // Before the lock it looked abandoned, and may be gone.
+        if lock.metadata().map_err(fail)?.nlink() > 0 {
+            return Ok(lock);
+        }
+    }
+}
+
+/// Removes what a `create` that was cut short left; whether there was such a thing.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn clear_abandoned(host: &Host, id: &str) -> Result<bool> {
+    let dir = Containers::new(host).places(id).dir;
+    let Ok(lock) = File::open(&dir) else {
+        return Ok(false);
+    };
+    if lock.try_lock().is_err() || record::read_record(&dir)?.is_some() {
+        return Ok(false);
+    }
+    let _ = overlay::unmount_rootfs(&dir);
+    discard(host, id, &dir)?;
+    Ok(true)
+}
+
+/// Finishes removals, and takes back creations, that were cut short.
 ///
 /// # Errors
 /// What is left cannot be removed.
@@ -107,6 +156,9 @@ pub fn finish_removals(host: &Host) -> Result<()> {
         let id = name
             .strip_prefix('.')
             .and_then(|name| name.strip_suffix(TRASH));
+        if is_id(&name) {
+            clear_abandoned(host, &name)?;
+        }
         if let Some(id) = id
             && let Ok(dir) = File::open(entry.path())
             && dir.try_lock().is_ok()

@@ -57,6 +57,7 @@ pub fn launch(host: &Host, container: &Container, root: Root) -> Result<Session>
     }
     // A monitor that has just answered `stop` may still be taking the last run down.
     drop(FileLock::exclusive(&container.places.monitor_lock())?);
+    super::remove::forget_run(host, &container.record);
     let begun = prepare(host, &container.record, &container.places, root)
         .and_then(|()| spawn_monitor(host, container));
     if begun.is_err() {

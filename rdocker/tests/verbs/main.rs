@@ -25,4 +25,5 @@ mod rm;
 mod rootless;
 mod run;
 mod stop;
+mod tutorials;
 mod volume;
