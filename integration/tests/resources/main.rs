@@ -8,6 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use integration::{Bundle, Container, Runtime, by_version, is_v2, proc, wait_for};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 mod beside_runc;
@@ -351,6 +353,39 @@ fn forced_deletion_ends_whatever_the_container_does() {
             );
         }
     }
+}
+
+#[test]
+fn a_process_that_does_not_die_is_named_in_bounded_time() {
+    let runtime = Runtime::new();
+    if runtime.differs("it does not name the process") {
+        return;
+    }
+    let mut bundle = runtime.bundle();
+    let container = runtime.start(bundle.sleeper());
+    // The first process of a pid namespace ends after all others, and this one is not waited for.
+    let file = runtime.dir().join("pid");
+    let pid_file = file.to_string_lossy();
+    let words = [
+        "exec",
+        "--detach",
+        "--pid-file",
+        &pid_file,
+        container.id(),
+        "true",
+    ];
+    let _ = runtime.call(&words).run().succeeds();
+    let pid = fs::read_to_string(&file).expect("it is written");
+    let start = Instant::now();
+    let run = container.call(&["delete", "--force"]).run();
+    let took = start.elapsed();
+    let zombie = Pid::from_raw(pid.parse().expect("a pid"));
+    let _ = waitpid(zombie, None);
+    let words = format!("process {} does not die", container.pid());
+    assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+    let _ = run.fails_with(&words);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let _ = container.call(&["delete", "--force"]).run().succeeds();
 }
 
 #[test]
