@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
@@ -147,6 +148,38 @@ pub(crate) fn awaited_child(
 /// Somebody has waited for this child.
 pub(crate) fn forget_child(pid: i32) {
     CHILDREN.lock().expect("nobody panics with it").remove(&pid);
+}
+
+/// A detached process that runs on as a child of this subreaper: killed and waited for when dropped.
+#[derive(Debug)]
+pub struct Adopted(i32);
+
+impl Adopted {
+    /// The process whose pid is in `file`, and nothing else.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn of(file: &Path) -> Self {
+        let text = fs::read_to_string(file).expect("the runtime writes the pid file");
+        let pid = text.parse();
+        let pid = pid.unwrap_or_else(|_| panic!("the pid file holds {text:?}"));
+        remember_child(pid);
+        Self(pid)
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.0
+    }
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.0);
+        let _ = kill(pid, Signal::SIGKILL);
+        let _ = waitpid(pid, None);
+        forget_child(self.0);
+    }
 }
 
 /// Reaps orphans that have ended: the init of a container that was never made, say. While they are

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use integration::{
-    ConsoleSocket, Container, PidfdSocket, Run, Runtime, by_version, proc, sys, wait_for,
+    Adopted, ConsoleSocket, Container, PidfdSocket, Run, Runtime, by_version, proc, sys, wait_for,
 };
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
@@ -305,14 +305,15 @@ fn a_detached_terminal_and_its_pid_file_are_those_of_runc() {
         let script = "tty; read line; echo got $line";
         let words = [&words[..], &[container.id(), "sh", "-c", script]].concat();
         let run = runtime.call(&words).run().succeeds();
-        let text = fs::read_to_string(&file).expect("it is written");
-        let pid: i32 = text.parse().expect("a pid and no more");
-        assert_eq!(proc::status(pid)["PPid"], std::process::id().to_string());
+        let process = Adopted::of(&file);
+        assert_eq!(
+            proc::status(process.pid())["PPid"],
+            std::process::id().to_string()
+        );
         let (_, mut terminal) = socket.receive();
         let name = terminal.expect("\r\n");
         terminal.type_in("it\n");
         let shown = name + &terminal.expect("got it");
-        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
         (run.code, run.stdout, run.stderr, shown)
     });
     assert_eq!(seen[0], seen[1]);
@@ -338,16 +339,13 @@ fn a_pidfd_of_the_new_process_is_sent() {
         "--pid-file",
         &pid_file,
     ];
-    let words = [&words[..], &[container.id(), "true"]].concat();
+    let words = [&words[..], &[container.id(), "sleep", "1000000"]].concat();
     let _ = runtime.call(&words).run().succeeds();
     let (payload, pidfd) = socket.receive();
     assert_eq!(payload, "setns");
-    let pid: i32 = fs::read_to_string(&file)
-        .expect("it is written")
-        .parse()
-        .expect("a pid");
-    assert_eq!(sys::pid_of(&pidfd), pid);
-    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+    let process = Adopted::of(&file);
+    assert_eq!(sys::pid_of(&pidfd), process.pid());
+    drop(process);
 }
 
 #[test]

@@ -308,7 +308,8 @@ impl Drop for Login {
         wait_for("the end of the user's systemd", || {
             !Path::new(Self::DIR).exists()
         });
-        host(&["userdel", "kt-login"]);
+        // Where the test has not put its own file over /etc/passwd.
+        host(&["nsenter", "--target", "1", "--mount", "userdel", "kt-login"]);
     }
 }
 

@@ -5,25 +5,22 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use integration::{Bundle, ConsoleSocket, Container, Runtime, is_v2, proc, wait_for};
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
+use integration::{Adopted, Bundle, ConsoleSocket, Container, Runtime, is_v2, proc, wait_for};
 use serde_json::json;
 
 use super::{checkpoint, counter, images, runtime, start, wait_for_progress};
 
-/// A container that `restore` has made: a child of the test, its subreaper.
+/// A container that `restore` has made.
 struct Restored<'r> {
     runtime: &'r Runtime,
     id: String,
-    pid: i32,
+    process: Adopted,
 }
 
 impl Drop for Restored<'_> {
     fn drop(&mut self) {
         let call = self.runtime.call(&["delete", "--force", &self.id]);
         let _ = call.run();
-        let _ = waitpid(Pid::from_raw(self.pid), None);
     }
 }
 
@@ -47,11 +44,10 @@ fn restore<'r>(
     ];
     let line = [&line[..], &["--pid-file", &pid_file], flags, &[id]].concat();
     let _ = runtime.call(&line).run().succeeds();
-    let pid = fs::read_to_string(&file).expect("it is written");
     Restored {
         runtime,
         id: id.to_owned(),
-        pid: pid.parse().expect("a pid"),
+        process: Adopted::of(&file),
     }
 }
 
@@ -285,7 +281,10 @@ fn a_container_is_brought_back_under_another_apparmor_profile() {
     let flags = ["--lsm-profile", &profile];
     let restored = restore(&runtime, &bundle, container.id(), &path, &flags);
     wait_for_progress(&runtime);
-    assert_eq!(label(restored.pid), format!("{} (enforce)", names[1]));
+    assert_eq!(
+        label(restored.process.pid()),
+        format!("{} (enforce)", names[1])
+    );
     drop(restored);
     load("--remove");
 }
@@ -333,7 +332,7 @@ fn the_cgroup_is_managed_as_the_mode_says() {
         }
         let restored = restore(&runtime, &bundle, container.id(), &path, &flags);
         wait_for_progress(&runtime);
-        assert_eq!(pids_limit(restored.pid), "50\n", "{mode}");
+        assert_eq!(pids_limit(restored.process.pid()), "50\n", "{mode}");
         drop(restored);
     }
 }

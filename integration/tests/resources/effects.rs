@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use integration::{Container, Runtime, is_v2, proc, wait_for};
+use integration::{Call, Container, Runtime, is_v2, proc, wait_for};
 use serde_json::{Value, json};
 
 use super::{count, cpu_time, exec, limited, read};
@@ -247,4 +247,43 @@ fn a_hog_waits_for_memory_where_nobody_may_be_killed() {
     assert_eq!(count(&container, "memory.oom_control", "oom_kill"), 0);
     let _ = container.call(&["delete", "--force"]).run().succeeds();
     assert_eq!(running.wait().code, 128 + 9);
+}
+
+/// The calls of `call` that make processes and write to cgroups, with the names of files.
+fn traced(runtime: &Runtime, call: Call<'_>) -> String {
+    let file = runtime.dir().join("trace");
+    let name = file.to_str().expect("UTF-8");
+    let words = [
+        "strace",
+        "-f",
+        "-qq",
+        "-y",
+        "-e",
+        "trace=clone3,write",
+        "-o",
+        name,
+    ];
+    let null = fs::File::open("/dev/null").expect("it is there");
+    let _ = call.stdin(null).through(&words).run().succeeds();
+    fs::read_to_string(&file).expect("strace writes it")
+}
+
+#[test]
+fn processes_are_born_in_a_cgroup_whose_limits_hold_already() {
+    let runtime = Runtime::new();
+    // The kernel does this on v2 alone.
+    if !is_v2() || runtime.differs("it moves them") {
+        return;
+    }
+    let mut bundle = limited(&runtime, json!({ "pids": { "limit": 9 } }));
+    let container = runtime.start(&bundle);
+    let text = traced(&runtime, runtime.call(&["exec", container.id(), "true"]));
+    assert!(text.contains("CLONE_INTO_CGROUP"), "{text}");
+    assert!(!text.contains("cgroup.procs"), "{text}");
+    container.finish();
+    // strace stays as long as anybody that it follows.
+    let text = traced(&runtime, runtime.call_run(bundle.args(&["/bin/true"])));
+    let (limit, birth) = (text.find("/pids.max>"), text.find("CLONE_INTO_CGROUP"));
+    assert!(limit.is_some() && limit < birth, "{text}");
+    assert!(!text.contains("cgroup.procs"), "{text}");
 }

@@ -7,9 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use integration::{Bundle, Container, Runtime, by_version, is_v2, proc, wait_for};
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
+use integration::{Adopted, Bundle, Container, Runtime, by_version, is_v2, proc, wait_for};
 use serde_json::{Value, json};
 
 mod beside_runc;
@@ -372,15 +370,15 @@ fn a_process_that_does_not_die_is_named_in_bounded_time() {
         "--pid-file",
         &pid_file,
         container.id(),
-        "true",
+        "sleep",
+        "1000000",
     ];
     let _ = runtime.call(&words).run().succeeds();
-    let pid = fs::read_to_string(&file).expect("it is written");
+    let other = Adopted::of(&file);
     let start = Instant::now();
     let run = container.call(&["delete", "--force"]).run();
     let took = start.elapsed();
-    let zombie = Pid::from_raw(pid.parse().expect("a pid"));
-    let _ = waitpid(zombie, None);
+    drop(other);
     let words = format!("process {} does not die", container.pid());
     assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
     let _ = run.fails_with(&words);
