@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         ["spy", canary] => spy(canary),
         ["overwrite"] => overwrite(),
         ["type", text] => integration::sys::type_into_terminal(text.as_bytes()),
+        ["call", number] => print(&format!(
+            "errno {}",
+            integration::sys::errno_of(number.parse().unwrap_or(-1))
+        )),
         ["mkdir", abi, path] => integration::sys::mkdir_by(abi, path),
         _ => Err(std::io::Error::other("unknown question")),
     };

@@ -18,6 +18,13 @@ pub const CASES: &[Case] = &[
         control: Control::Naive,
     },
     Case {
+        id: "D2",
+        seen: "CVE-2016-8867",
+        what: "a user who is not root gets ambient capabilities that no list has",
+        attack: no_ambient,
+        control: Control::Undefended(listed_ambient),
+    },
+    Case {
         id: "D3",
         seen: "CVE-2016-3697, CVE-2024-40635",
         what: "the image's passwd has users named by numbers, all of them root",
@@ -39,11 +46,25 @@ pub const CASES: &[Case] = &[
         control: Control::Naive,
     },
     Case {
+        id: "D6",
+        seen: "CVE-2017-18367",
+        what: "a rule with two arguments denies calls in which one of them is right",
+        attack: both_arguments,
+        control: Control::Undefended(either_argument),
+    },
+    Case {
         id: "D8",
         seen: "x32 and i386 bypass",
         what: "a denied system call is made by the native ABI, x32 and i386",
         attack: other_abis,
         control: Control::Undefended(other_abis_without_filter),
+    },
+    Case {
+        id: "D9",
+        seen: "newer system calls",
+        what: "a call that is newer than the profile seems to be there, and to be forbidden",
+        attack: newer_call,
+        control: Control::Undefended(older_call),
     },
 ];
 
@@ -82,6 +103,36 @@ fn capability_sets(victim: &Victim) -> Outcome {
     ended(&exec)
 }
 
+fn no_ambient(victim: &Victim) -> Outcome {
+    ambient(victim, &[])
+}
+
+fn listed_ambient(victim: &Victim) -> Outcome {
+    ambient(victim, &["CAP_CHOWN", "CAP_KILL"])
+}
+
+fn ambient(victim: &Victim, listed: &[&str]) -> Outcome {
+    let arena = victim.arena();
+    let mut bundle = arena.bundle();
+    let all = json!(["CAP_CHOWN", "CAP_KILL"]);
+    let sets = json!({ "bounding": all, "permitted": all, "effective": all, "inheritable": all,
+        "ambient": listed });
+    bundle
+        .set("/process/user", json!({ "uid": 1000, "gid": 1000 }))
+        .set("/process/capabilities", sets)
+        .args(&["/bin/cat", "/proc/self/status"]);
+    let run = arena.run(&bundle);
+    assert!(!run.stdout.is_empty(), "it does not run: {run:?}");
+    let status = parse_status(&run.stdout);
+    let none = Some("0000000000000000");
+    let has = |set: &str| status.get(set).map(String::as_str) != none;
+    unless(
+        has("CapAmb") || has("CapEff"),
+        "a user has capabilities",
+        &run,
+    )
+}
+
 /// An image in whose passwd numbers are names of root.
 fn with_traps(arena: &Arena) -> integration::Bundle {
     let mut bundle = arena.bundle();
@@ -98,6 +149,7 @@ fn users_of_digits(victim: &Victim) -> Outcome {
         .set("/process/user", json!({ "uid": 1000, "gid": 1000 }))
         .args(&["/bin/id", "-u"]);
     let run = arena.run(&bundle);
+    assert!(!run.stdout.is_empty(), "it does not run: {run:?}");
     if run.stdout.trim() != "1000" {
         return Outcome::Bitten(format!("user 1000 became {:?}", run.stdout.trim()));
     }
@@ -211,4 +263,101 @@ fn abis(victim: &Victim, profile: &serde_json::Value) -> Outcome {
         last = Some(ended(&run));
     }
     last.expect("there are ABIs")
+}
+
+/// kill(1, SIGCONT) is denied. To ask whether process 1 is there (signal 0) is not.
+fn both_arguments(victim: &Victim) -> Outcome {
+    two_arguments(
+        victim,
+        &json!([{ "names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [
+        { "index": 0, "value": 1, "op": "SCMP_CMP_EQ" },
+        { "index": 1, "value": 18, "op": "SCMP_CMP_EQ" },
+    ] }]),
+    )
+}
+
+/// The same as two rules, of which either denies.
+fn either_argument(victim: &Victim) -> Outcome {
+    let rule = |index, value| {
+        let argument = json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" });
+        json!({ "names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [argument] })
+    };
+    two_arguments(victim, &json!([rule(0, 1), rule(1, 18)]))
+}
+
+fn two_arguments(victim: &Victim, rules: &serde_json::Value) -> Outcome {
+    let arena = victim.arena();
+    let mut bundle = arena.bundle();
+    let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules });
+    bundle.set("/linux/seccomp", profile).sh(
+        "kill -0 1 || echo one argument is enough; kill -CONT 1 2>/dev/null && echo both are not",
+    );
+    let run = arena.run(&bundle);
+    unless(!run.stdout.is_empty(), run.stdout.trim(), &run)
+}
+
+/// A call of the future: a C library must see it missing, to fall back to an older one.
+fn newer_call(victim: &Victim) -> Outcome {
+    unnamed_call(victim, "600")
+}
+
+/// sethostname(2) is older than what the profile names: it is forbidden, and says so.
+fn older_call(victim: &Victim) -> Outcome {
+    unnamed_call(victim, "170")
+}
+
+/// What a program of Rust calls before its `main`.
+const NEEDED: &[&str] = &[
+    "access",
+    "arch_prctl",
+    "brk",
+    "close",
+    "execve",
+    "exit_group",
+    "faccessat2",
+    "fcntl",
+    "fstat",
+    "futex",
+    "getrandom",
+    "gettid",
+    "ioctl",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "munmap",
+    "newfstatat",
+    "openat",
+    "poll",
+    "pread64",
+    "prlimit64",
+    "read",
+    "readlink",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sched_getaffinity",
+    "set_robust_list",
+    "set_tid_address",
+    "sigaltstack",
+    "write",
+];
+
+fn unnamed_call(victim: &Victim, number: &str) -> Outcome {
+    let arena = victim.arena();
+    let mut bundle = arena.bundle();
+    let rule = json!({ "names": NEEDED, "action": "SCMP_ACT_ALLOW" });
+    let profile = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule] });
+    bundle
+        .probe()
+        .set("/process/noNewPrivileges", true)
+        .set("/linux/seccomp", profile)
+        .args(&["/bin/probe", "call", number]);
+    let run = arena.run(&bundle);
+    assert!(!run.stdout.is_empty(), "it does not run: {run:?}");
+    let missing = format!("errno {}", libc::ENOSYS);
+    unless(
+        run.stdout.trim() != missing,
+        &format!("call {number} gives {}", run.stdout.trim()),
+        &run,
+    )
 }

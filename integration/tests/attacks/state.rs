@@ -1,6 +1,8 @@
 //! G: state, hooks, signals.
 
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,6 +11,20 @@ use serde_json::{Value, json};
 use super::{Case, Control, Outcome, Victim, ended, unless};
 
 pub const CASES: &[Case] = &[
+    Case {
+        id: "G1",
+        seen: "CVE-2020-15257",
+        what: "a container in the host's network looks for abstract sockets of the runtime",
+        attack: abstract_sockets,
+        control: Control::Undefended(abstract_socket_of_a_shim),
+    },
+    Case {
+        id: "G2",
+        seen: "CVE-2021-41103",
+        what: "a user of the host reads what the runtime keeps of a container",
+        attack: readable_state,
+        control: Control::Naive,
+    },
     Case {
         id: "G4",
         seen: "CVE-2014-9358",
@@ -31,6 +47,61 @@ pub const CASES: &[Case] = &[
         control: Control::Naive,
     },
 ];
+
+fn abstract_sockets(victim: &Victim) -> Outcome {
+    look_for_sockets(victim, || ())
+}
+
+/// What containerd's shim once listened on.
+fn abstract_socket_of_a_shim(victim: &Victim) -> Outcome {
+    look_for_sockets(victim, || {
+        let address = SocketAddr::from_abstract_name("containerd-shim").expect("it is short");
+        UnixListener::bind_addr(&address).expect("the network namespace is the test's own")
+    })
+}
+
+/// The arena has a network namespace of its own, which stands for the host's: nobody else is in it.
+fn look_for_sockets<T>(victim: &Victim, open: impl FnOnce() -> T) -> Outcome {
+    let arena = victim.arena();
+    let shim = open();
+    let mut bundle = arena.bundle();
+    bundle.share("network").sleeper();
+    let _container = arena.runtime.start(&bundle);
+    let exec = arena
+        .runtime
+        .call(&["exec", bundle.id(), "/bin/cat", "/proc/net/unix"])
+        .run();
+    drop(shim);
+    let lines = exec.stdout.lines();
+    let mut names = lines.filter_map(|line| line.split_whitespace().nth(7));
+    match names.find(|name| name.starts_with('@')) {
+        Some(name) => Outcome::Bitten(format!("{name} is open to it")),
+        None => ended(&exec),
+    }
+}
+
+fn readable_state(victim: &Victim) -> Outcome {
+    let arena = victim.arena();
+    let mut bundle = arena.bundle();
+    bundle.sleeper();
+    let container = arena.runtime.start(&bundle);
+    let root = arena.runtime.root();
+    let look = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "find"])
+        .arg(&root)
+        .args(["-type", "f", "-readable"])
+        .output()
+        .expect("setpriv and find are installed");
+    let found = String::from_utf8_lossy(&look.stdout).into_owned();
+    let run = container.kill("KILL");
+    match found.lines().next() {
+        Some(file) => {
+            let name = file.rsplit('/').next().unwrap_or(file);
+            Outcome::Bitten(format!("{name} can be read"))
+        }
+        None => ended(&run),
+    }
+}
 
 fn id_as_path(victim: &Victim) -> Outcome {
     let arena = victim.arena();
