@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::address;
 use crate::host::{TestHost, eventually};
 use crate::lan::sh;
 
@@ -31,7 +32,7 @@ fn a_web_container_asks_a_linked_postgresql() {
     host.run(&["import", &tar, "debian:base"]).ok();
     let dockerfile = "FROM debian:base\n\
         RUN echo 'host all all 0.0.0.0/0 trust' >> /etc/postgresql/15/main/pg_hba.conf\n\
-        USER postgres\nEXPOSE 5432\nSTOPSIGNAL SIGINT\n\
+        RUN install -d -o postgres /run/postgresql\nUSER postgres\nEXPOSE 5432\nSTOPSIGNAL SIGINT\n\
         CMD [\"/usr/lib/postgresql/15/bin/postgres\", \"-D\", \"/var/lib/postgresql/15/main\", \
         \"-c\", \"config_file=/etc/postgresql/15/main/postgresql.conf\", \"-c\", \"listen_addresses=*\"]\n";
     std::fs::write(dir.path().join("Dockerfile"), dockerfile).unwrap();
@@ -57,7 +58,8 @@ fn a_web_container_asks_a_linked_postgresql() {
     });
     let env = ["run", "--rm", "--link", "db:db", "training/postgres", "env"];
     let env = host.run(&env).ok();
-    assert!(env.contains("DB_PORT_5432_TCP_ADDR=172.17.0.2"), "{env}");
+    let line = format!("DB_PORT_5432_TCP_ADDR={}\n", address(&host, "db", "bridge"));
+    assert!(env.contains(&line), "{env}");
     // It ends by its own signal, with its data written.
     host.run(&["stop", "db"]).ok();
     let code = host.inspect("db", "{{.State.ExitCode}}");
