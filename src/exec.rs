@@ -17,7 +17,7 @@ use crate::plan::settings::bit_mask;
 use crate::plan::{self, Facts, Plan, Step, namespaces};
 use crate::spawn::{self, Role};
 use crate::state::{Container, Status};
-use crate::sys::proc;
+use crate::sys::proc::{self, SchedAttr};
 use crate::users;
 use crate::validate::validate_process;
 
@@ -129,6 +129,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let affinity = affinity(&process)?;
     // The process is born with the first one, and takes it into the container's cgroup.
     set_affinity(0, affinity.0.as_deref())?;
+    let scheduler = plan.process.scheduler.take();
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
     let cloned = || format!("process {} is cloned for {}", process.pid, args.id);
     context.log.debug(cloned);
@@ -149,6 +150,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         None => process.reset_cpu_affinity(),
         last => set_affinity(process.pid, last.as_deref())?,
     }
+    scheduler.map_or(Ok(()), |attr| set_scheduler(process.pid, &attr))?;
     context.verify().waiting(&plan, process.pid)?;
     let terminal = terminal
         .map(|socket| handover::receive_terminal(&socket))
@@ -395,6 +397,13 @@ fn set_affinity(pid: i32, mask: Option<&[u64]>) -> Result<()> {
     };
     proc::set_cpu_affinity(pid, mask)
         .map_err(|errno| Error::host("set", "the CPU affinity .process.execCPUAffinity", errno))
+}
+
+/// Not by the process itself: a deadline keeps it from cloning the one that appears in the container,
+/// and that one may have it reset (`SCHED_FLAG_RESET_ON_FORK`). See sched(7).
+fn set_scheduler(pid: i32, attr: &SchedAttr) -> Result<()> {
+    proc::set_scheduler(pid, attr)
+        .map_err(|errno| Error::host("set", "the scheduler .process.scheduler", errno))
 }
 
 fn check_terminal(process: &Process, args: &Args) -> Result<()> {

@@ -694,3 +694,51 @@ fn a_process_is_read_from_a_fifo_too() {
         .expect("it is read");
     assert!(proc::is_alive(container.pid()));
 }
+
+#[test]
+fn a_deadline_and_a_policy_that_children_do_not_get_reach_the_program() {
+    let runtime = Runtime::new();
+    if runtime.differs("1.1.5 has no scheduler") {
+        return;
+    }
+    let mut bundle = runtime.bundle();
+    bundle.sleeper();
+    let _container = runtime.start(&bundle);
+    let (file, pid) = (
+        runtime.dir().join("process.json"),
+        runtime.dir().join("pid"),
+    );
+    let reset = ["SCHED_FLAG_RESET_ON_FORK"];
+    let deadline = json!({ "policy": "SCHED_DEADLINE", "flags": reset,
+        "runtime": 42_000, "deadline": 100_000, "period": 1_000_000 });
+    // The numbers are those of sched(7).
+    for (scheduler, policy) in [
+        (
+            json!({ "policy": "SCHED_BATCH", "nice": 5, "flags": reset }),
+            3,
+        ),
+        (deadline, 6),
+    ] {
+        let process = json!({ "args": ["/bin/sleep", "1000"], "cwd": "/", "scheduler": scheduler });
+        fs::write(&file, process.to_string()).expect("writable");
+        let (file, pid) = (file.to_str().expect("UTF-8"), pid.to_str().expect("UTF-8"));
+        let line = [
+            "exec",
+            "--detach",
+            "--pid-file",
+            pid,
+            "--process",
+            file,
+            bundle.id(),
+        ];
+        let null = fs::File::open("/dev/null").expect("/dev/null is there");
+        let _ = runtime.call(&line).stdin(null).run().succeeds();
+        let process = Adopted::of(Path::new(pid));
+        let have = sys::scheduler(process.pid()).expect("it is alive");
+        assert_eq!(
+            (have.sched_policy, have.sched_flags & 1),
+            (policy, 1),
+            "{scheduler}"
+        );
+    }
+}

@@ -265,7 +265,7 @@ pub fn attributes(plan: &Plan) -> Result<(), Fault> {
         proc::set_no_new_privs().at(Step::NoNewPrivs, 0)?;
     }
     if let Some(attr) = &process.scheduler {
-        proc::set_scheduler(attr).at(Step::Scheduler, 0)?;
+        proc::set_scheduler(0, attr).at(Step::Scheduler, 0)?;
     }
     if let Some(value) = process.io_priority {
         proc::set_io_priority(value).at(Step::IoPriority, 0)?;

@@ -157,10 +157,10 @@ pub struct SchedAttr {
     pub period: u64,
 }
 
-/// Sets the scheduling policy of this thread.
-pub fn set_scheduler(attr: &SchedAttr) -> Result<()> {
+/// Sets the scheduling policy of process `pid`, 0 for the calling thread.
+pub fn set_scheduler(pid: i32, attr: &SchedAttr) -> Result<()> {
     // SAFETY: `attr` is a valid struct that names its own size and is only read.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attr), 0) })
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, std::ptr::from_ref(attr), 0) })
         .map(drop)
 }
 

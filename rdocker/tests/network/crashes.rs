@@ -1,7 +1,7 @@
 //! `kill -9` at random moments of `run`, of its monitor and of `rm`; the next command finds
 //! everything that is left.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::host::{TestHost, eventually};
@@ -15,8 +15,9 @@ fn rounds() -> u32 {
     }
 }
 
-/// Processes whose command line names this host: the client and its monitor.
-fn kill_all(host: &TestHost) {
+/// The client, and what names this host on its command line: the monitor, once there is one.
+fn kill_all(client: &mut Child, host: &TestHost) {
+    client.kill().unwrap();
     let path = host.path().display().to_string();
     let out = Command::new("pgrep").args(["-f", &path]).output().unwrap();
     for pid in String::from_utf8_lossy(&out.stdout).lines() {
@@ -62,7 +63,7 @@ fn a_killed_run_leaves_no_link_no_rule_and_no_address() {
             .spawn()
             .unwrap();
         std::thread::sleep(whole * (round * 7 % 13) / 10);
-        kill_all(&host);
+        kill_all(&mut child, &host);
         child.wait().unwrap();
     }
     let ids = host.run(&["ps", "-aq"]).ok();
