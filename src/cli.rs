@@ -15,7 +15,7 @@ use clap::{Args, Command, FromArgMatches};
 
 use self::flags::{Split, Stop, Until, split};
 pub use self::verbs::Verb;
-use self::verbs::{Row, VERBS, base, definition, laid_out};
+use self::verbs::{Row, VERBS, base, definition, grammar, laid_out};
 use crate::bundle::SPEC_VERSION;
 use crate::context::Global;
 use crate::error::Error;
@@ -87,7 +87,7 @@ fn parse_verb(program: &str, name: &str, words: Vec<OsString>) -> Result<Verb, E
         return Err(help(words));
     }
     let row = row(name)?;
-    let command = definition(row);
+    let command = grammar(row);
     let split = split(&command, words, row.until)
         .map_err(|stop| stopped(stop, definition(row).render_help().to_string()))?;
     let misuse = |why: String, code| {

@@ -317,8 +317,14 @@ pub fn laid_out(command: Command) -> Command {
     command.help_template(layout.trim_end().to_owned() + "{after-help}")
 }
 
+/// What a verb takes.
+pub fn grammar(row: &Row) -> Command {
+    (row.define)(base(row.name))
+}
+
+/// What a verb takes, and what there is to say about it.
 pub fn definition(row: &Row) -> Command {
-    let command = (row.define)(base(row.name))
+    let command = grammar(row)
         .about(row.about)
         .bin_name(format!("keel {}", row.name))
         .after_help(format!("EXAMPLE:\n   {}", row.example));

@@ -77,7 +77,7 @@ fn many_live_at_once_below_containerd() {
             [ $(ctr -n $TOKEN task ls | grep -c "^{name}-.*RUNNING") = {alive} ]
             seq {alive} | xargs -P 8 -I% bash -c 'stop %'
             [ $(ls /run/containerd/runc/$TOKEN | wc -l) = 0 ]
-            [ -z "$(pgrep -x sleep | grep -v '^1$')" ]"#
+            [ -z "$(pgrep -xf 'sleep 10000')" ]"#
         );
         let ok = timed(
             &machine,
