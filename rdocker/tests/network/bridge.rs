@@ -84,6 +84,8 @@ fn containers_reach_each_other_and_the_world_behind_the_host() {
 #[test]
 fn the_host_does_not_become_a_router_for_its_neighbours() {
     let host = TestHost::new();
+    // A new network namespace has what the machine's has.
+    sh("echo 0 > /proc/sys/net/ipv4/ip_forward");
     let lan = Lan::new();
     let far = Lan::beyond("198.51.100.1", "198.51.100.2");
     lan.within(|| sh(&format!("ip route add 198.51.100.0/24 via {HOST4}")));
