@@ -23,6 +23,7 @@ use super::stage::Work;
 use super::tree::{self, Node, Owner};
 use super::{Build, Given};
 use crate::error::{Error, Result};
+use crate::store;
 use crate::store::digest::Digest;
 use crate::store::lock::FileLock;
 use crate::volume::MountPoint;
@@ -172,20 +173,13 @@ impl<'b> Prepared<'b> {
         let name = Digest::of(cache.id.as_bytes());
         for number in 0_u32.. {
             let dir = all.join(format!("{}-{number}", name.hex()));
-            make_dir(&dir, 0o700)?;
-            let path = dir.join("lock");
-            let lock = match cache.sharing {
-                Sharing::Shared => Some(FileLock::shared(&path)?),
-                Sharing::Locked => Some(FileLock::exclusive(&path)?),
-                Sharing::Private => FileLock::try_exclusive(&path)?,
-            };
-            let Some(lock) = lock else { continue };
-            if !path.exists() {
-                // A prune was faster.
+            let Some(lock) = enter(&dir, cache.sharing)? else {
                 continue;
-            }
+            };
             self.locks.push(lock);
             let data = dir.join("data");
+            // Steps that share a cache enter together; the first of them fills it.
+            let _filling = FileLock::exclusive(&dir.join("filling"))?;
             if !data.is_dir() {
                 fill(cache, one, &dir, &data)?;
             }
@@ -321,6 +315,25 @@ impl<'b> Prepared<'b> {
 /// Where caches are.
 pub fn caches_dir(host: &crate::host::Host) -> PathBuf {
     host.data_root.join("build/caches")
+}
+
+/// Locks a cache directory, which is made if it is missing; `None` if it is another's own.
+fn enter(dir: &Path, sharing: Sharing) -> Result<Option<FileLock>> {
+    let path = dir.join("lock");
+    loop {
+        make_dir(dir, 0o700)?;
+        let lock = match sharing {
+            Sharing::Shared => FileLock::shared(&path).map(Some),
+            Sharing::Locked => FileLock::exclusive(&path).map(Some),
+            Sharing::Private => FileLock::try_exclusive(&path),
+        };
+        match lock {
+            Ok(Some(lock)) if !lock.is_at(&path) => {}
+            Err(store::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            lock => return Ok(lock?),
+        }
+        // A prune has removed the directory since it was made.
+    }
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<()> {

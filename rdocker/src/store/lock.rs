@@ -1,7 +1,7 @@
 //! Advisory locks on files: flock(2), which the kernel drops when the holder dies.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::{Result, io_at};
@@ -37,6 +37,14 @@ impl FileLock {
         }
     }
 
+    /// Whether the locked file is still the one at `path`: while the lock was waited for, its holder
+    /// may have removed it.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let held = self.file.metadata().map(|m| (m.dev(), m.ino())).ok();
+        let there = path.symlink_metadata().map(|m| (m.dev(), m.ino())).ok();
+        held.is_some() && held == there
+    }
+
     /// The locked file.
     pub fn file(&self) -> &File {
         &self.file
@@ -67,6 +75,18 @@ mod tests {
         assert!(FileLock::try_exclusive(&path).unwrap().is_none());
         drop(held);
         assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_on_a_removed_file_is_told_from_one_on_its_successor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let old = FileLock::exclusive(&path).unwrap();
+        assert!(old.is_at(&path));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!old.is_at(&path));
+        let new = FileLock::exclusive(&path).unwrap();
+        assert!(new.is_at(&path) && !old.is_at(&path));
     }
 
     #[test]
