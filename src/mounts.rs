@@ -120,7 +120,7 @@ fn change(action: Action, container: &Container, spec: &Spec, context: &Context)
             let plan = Plan::for_mounts(spec, &facts)?;
             let fds = match kinds & namespaces::USER {
                 0 => plan.open()?,
-                _ => plan.open_locked()?,
+                _ => plan.open_locked(None)?,
             };
             need_copies(&plan, &fds)?;
             (plan, fds)

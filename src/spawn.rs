@@ -414,7 +414,7 @@ impl Spawned {
     ///
     /// # Errors
     /// [`Error::Host`] if the file system does not take part.
-    pub fn map_owners(&mut self, plan: &Plan, mount: &Mount) -> Result<()> {
+    pub fn map_owners(&mut self, plan: &Plan, fds: &Fds, mount: &Mount) -> Result<()> {
         let What::Bind {
             source,
             inside: Some(_),
@@ -428,7 +428,7 @@ impl Spawned {
         let at = format!("mount source {}", source.to_string_lossy());
         let copy = fd::pidfd_getfd(self.pidfd.as_fd(), frame.errno);
         let copy = copy.as_ref().map(AsFd::as_fd).map_err(|errno| *errno);
-        apply_idmap(copy, map, &at)?;
+        apply_idmap(copy, map, plan.joined_user(&fds.joins), &at)?;
         self.go(plan)
     }
 

@@ -149,7 +149,7 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     let released = goes_ahead(args, mode, &placement) && terminal.is_none() && !verify.0;
     let may_set_ids = context.host.may_set_ids();
     let given = take_net_devices(&process, &plan, &fds, &mut rollback)
-        .and_then(|()| release(&mut process, &plan, may_set_ids));
+        .and_then(|()| release(&mut process, &plan, &fds, may_set_ids));
     drop(fds.seal.take());
     let up = given
         // While the process makes its mounts, and before hooks, which may change a device rule.
@@ -344,7 +344,7 @@ fn take_net_devices(
 }
 
 /// Gives the process what only its parent can.
-fn release(process: &mut Spawned, plan: &Plan, may_set_ids: bool) -> Result<()> {
+fn release(process: &mut Spawned, plan: &Plan, fds: &Fds, may_set_ids: bool) -> Result<()> {
     process.reset_cpu_affinity();
     process.map_ids(plan, may_set_ids)?;
     process.set_oom_score(plan)?;
@@ -353,7 +353,7 @@ fn release(process: &mut Spawned, plan: &Plan, may_set_ids: bool) -> Result<()> 
         process.go(plan)?;
     }
     let mut mounts = plan.mounts.iter();
-    mounts.try_for_each(|mount| process.map_owners(plan, mount))
+    mounts.try_for_each(|mount| process.map_owners(plan, fds, mount))
 }
 
 /// Runs the hooks that the process waits for.

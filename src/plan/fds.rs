@@ -3,7 +3,6 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -56,10 +55,11 @@ impl Plan {
     pub fn open(&self) -> Result<Fds> {
         let joins = self.open_joins()?;
         let new = self.namespaces.new_ones();
+        let user = self.joined_user(&joins);
         let mut fds = if self.namespaces.has(USER) && new & MOUNT != 0 {
-            self.open_locked()?
+            self.open_locked(user)?
         } else {
-            self.open_mounts()?
+            self.open_mounts(user)?
         };
         fds.joins = joins;
         if self.no_pivot {
@@ -76,12 +76,20 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::open`].
-    pub fn open_locked(&self) -> Result<Fds> {
-        among_locked_mounts(|| self.open_mounts())
+    pub fn open_locked(&self, user: Option<BorrowedFd<'_>>) -> Result<Fds> {
+        among_locked_mounts(|| self.open_mounts(user))
     }
 
-    /// The root file system, the sources of bind mounts, and the nodes that cannot be made.
-    fn open_mounts(&self) -> Result<Fds> {
+    /// The user namespace to join, among the descriptors of those to join.
+    pub fn joined_user<'f>(&self, joins: &'f [OwnedFd]) -> Option<BorrowedFd<'f>> {
+        let mut joins = self.namespaces.joins.iter().zip(joins);
+        let user = joins.find(|(join, _)| join.kind == USER);
+        user.map(|(_, fd)| fd.as_fd())
+    }
+
+    /// The root file system, the sources of bind mounts, and the nodes that cannot be made. `user` is
+    /// the user namespace that is joined.
+    fn open_mounts(&self, user: Option<BorrowedFd<'_>>) -> Result<Fds> {
         let has_mounts = self.namespaces.has(MOUNT);
         let bind_nodes = self.namespaces.has(USER);
         let mut fds = Fds {
@@ -114,7 +122,7 @@ impl Plan {
                         // Without the host's rights there is no copy, and no file system would let
                         // its ids be mapped.
                         let copy = copy.as_ref().ok_or(Errno::EPERM);
-                        apply_idmap(copy.map(AsFd::as_fd), idmap, &at())?;
+                        apply_idmap(copy.map(AsFd::as_fd), idmap, user, &at())?;
                     }
                     copy
                 }
@@ -167,7 +175,9 @@ impl Plan {
     fn open_joins(&self) -> Result<Vec<OwnedFd>> {
         let open = |join: &namespaces::Join| {
             let at = || format!("{} ({})", join.path.display(), join.at);
-            let fd = open_namespace(&join.path)
+            // A FIFO in the place of a namespace must not block.
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+            let fd = nix::fcntl::open(&join.path, flags, Mode::empty())
                 .map_err(|errno| Error::host("open namespace", at(), errno))?;
             match clone::namespace_kind(fd.as_fd()) {
                 Ok(kind) if kind == join.kind => Ok(fd),
@@ -188,12 +198,9 @@ impl Plan {
             .iter()
             .map(open)
             .collect::<Result<Vec<_>>>()?;
-        if let Some((uids, gids)) = &self.namespaces.joined_id_maps {
-            let joins = self.namespaces.joins.iter().zip(&fds);
-            let user = joins.into_iter().find(|(join, _)| join.kind == USER);
-            if let Some((join, fd)) = user {
-                check_id_maps(join, fd.as_fd(), uids, gids)?;
-            }
+        let user = self.namespaces.join(USER).zip(self.joined_user(&fds));
+        if let (Some((uids, gids)), Some((join, fd))) = (&self.namespaces.joined_id_maps, user) {
+            check_id_maps(join, fd, uids, gids)?;
         }
         Ok(fds)
     }
@@ -253,25 +260,29 @@ fn id_maps_of(user: BorrowedFd<'_>) -> Result<(String, String)> {
     }
 }
 
-/// Maps the owners of the files of a detached copy, through a user namespace made for that alone.
+/// Maps the owners of the files of a detached copy, through a user namespace made for that alone or
+/// through `joined`, the one that the container joins.
 ///
 /// # Errors
 /// [`Error::Host`] if the file system or the rights do not allow it.
-pub fn apply_idmap(copy: Result<BorrowedFd<'_>, Errno>, map: &IdMap, at: &str) -> Result<()> {
+pub fn apply_idmap(
+    copy: Result<BorrowedFd<'_>, Errno>,
+    map: &IdMap,
+    joined: Option<BorrowedFd<'_>>,
+    at: &str,
+) -> Result<()> {
     let failed = |errno| Error::host("id-map (mount_setattr)", at, errno);
     let copy = copy.map_err(failed)?;
-    let userns = match &map.owners {
-        Owners::Mapped { uids, gids } => user_namespace(uids, gids)?,
-        Owners::Joined(path) => open_namespace(path)
-            .map_err(|errno| Error::host("open namespace", path.display(), errno))?,
-    };
-    set_idmap(copy, userns.as_fd(), map.reach).map_err(failed)
-}
-
-/// Without waiting: a FIFO in the place of a namespace must not block.
-fn open_namespace(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    nix::fcntl::open(path, flags, Mode::empty())
+    let (made, user);
+    match &map.owners {
+        Owners::Mapped { uids, gids } => {
+            made = user_namespace(uids, gids)?;
+            user = made.as_fd();
+        }
+        // It has none if the one to be joined is the runtime's own, which maps nothing.
+        Owners::Joined => user = joined.ok_or_else(|| failed(Errno::EINVAL))?,
+    }
+    set_idmap(copy, user, map.reach).map_err(failed)
 }
 
 /// A user namespace with these maps, held by its descriptor alone.

@@ -1,7 +1,6 @@
 //! Id mappings as the text that `uid_map` and `gid_map` take.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxIdMapping;
 
@@ -20,8 +19,8 @@ pub enum Owners {
         /// The text for its `gid_map`.
         gids: String,
     },
-    /// Those of the user namespace at this path, which the container joins.
-    Joined(PathBuf),
+    /// Those of the user namespace that the container joins.
+    Joined,
 }
 
 /// `mappings` in the format of `/proc/PID/uid_map`: inside, outside, length on each line.

@@ -132,13 +132,12 @@ impl Namespaces {
 
     /// Whose ids the container's processes have; `None` if it has no user namespace of its own.
     pub fn owners(&self) -> Option<Owners> {
-        let joined = |join: &Join| Owners::Joined(join.path.clone());
         match &self.id_maps {
             Some((uids, gids)) => Some(Owners::Mapped {
                 uids: uids.clone(),
                 gids: gids.clone(),
             }),
-            None => self.join(USER).map(joined),
+            None => self.join(USER).map(|_| Owners::Joined),
         }
     }
 
