@@ -5,7 +5,7 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources};
 
-use super::limits::Write;
+use super::writes::Write;
 
 /// The writes for all limits but the device rules.
 pub fn writes(resources: &LinuxResources) -> Vec<Write<'_>> {
@@ -310,7 +310,7 @@ mod tests {
             let resources: LinuxResources = serde_json::from_str(json).unwrap();
             let got: Vec<_> = writes(&resources)
                 .iter()
-                .map(super::super::limits::shown)
+                .map(super::super::writes::shown)
                 .collect();
             assert_eq!(got, *want, "{json}");
         }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::limits::Write;
 use super::limits_v1::{pids_max, rdma_writes};
+use super::writes::Write;
 use crate::error::{Error, Result};
 
 /// The kernel's `cpu.cfs_period_us` of a new cgroup, in microseconds.
@@ -346,7 +346,7 @@ mod tests {
         }
     }
 
-    /// Resources, the controllers they need, and the writes in the spelling of `limits::shown`.
+    /// Resources, the controllers they need, and the writes in the spelling of `writes::shown`.
     const CASES: &[(&str, &str, &[&str])] = &[
         ("{}", "", &[]),
         (
@@ -453,7 +453,7 @@ mod tests {
         for (json, needed, want) in CASES {
             let resources: LinuxResources = serde_json::from_str(json).unwrap();
             let list = writes(&resources).unwrap();
-            let got: Vec<_> = list.iter().map(super::super::limits::shown).collect();
+            let got: Vec<_> = list.iter().map(super::super::writes::shown).collect();
             assert_eq!(got, *want, "{json}");
             let names: Vec<_> = controllers(&resources).into_iter().collect();
             assert_eq!(names.join(" "), *needed, "{json}");

@@ -13,6 +13,7 @@ mod dir;
 mod limits;
 mod limits_v1;
 mod limits_v2;
+mod mountinfo;
 mod oom;
 #[cfg(test)]
 mod live;
@@ -29,6 +30,7 @@ mod unit_devices;
 pub mod update;
 mod v1;
 mod v2;
+mod writes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;

@@ -3,35 +3,14 @@
 //! Nothing is created here, so the caller can write the intent to state.json before the effect.
 //! Sources: runtime-spec, config-linux.md "Cgroups Path"; cgroups(7); systemd.slice(5).
 
-use procfs::process::MountInfo;
-
-use super::{Hierarchy, Manager, Request, Saved, Unit, Version, devices, limits, unit};
+use super::{Hierarchy, Manager, Request, Saved, Unit, Version, devices, limits, mountinfo, unit};
 use crate::error::{Error, Result};
 use crate::sys::fd::read_kernel_file;
 
 /// Where pure v2 is mounted, and the tmpfs with the v1 hierarchies otherwise: file-hierarchy(7).
 pub const ROOT: &str = "/sys/fs/cgroup";
 /// systemd's place for the v2 hierarchy beside v1 controllers ("hybrid").
-const HYBRID: &str = "/sys/fs/cgroup/unified";
-/// The controllers of v1 that a container joins: cgroups(7), "Cgroups version 1 controllers".
-const CONTROLLERS: &[&str] = &[
-    "cpuset",
-    "cpu",
-    "cpuacct",
-    "blkio",
-    "memory",
-    "devices",
-    "freezer",
-    "net_cls",
-    "perf_event",
-    "net_prio",
-    "hugetlb",
-    "pids",
-    "rdma",
-    "misc",
-];
-/// The hierarchy of v1 by which systemd keeps track of its units.
-const NAMED: &str = "name=systemd";
+pub const HYBRID: &str = "/sys/fs/cgroup/unified";
 /// Longest path of a cgroup, in bytes: the kernel's `PATH_MAX`.
 const LONGEST_PATH: usize = 4096;
 /// Longest name of a cgroup or unit, in bytes: `NAME_MAX`, and systemd's `UNIT_NAME_MAX`.
@@ -77,7 +56,7 @@ impl Host {
             let mut mount = Mount::unified(ROOT);
             // Only a runtime that sees its own cgroup below the root can see a part of the tree.
             if with_own && !own.lines().any(|line| line == "0::/") {
-                mount.root = root_of(ROOT, &read("/proc/self/mountinfo")?);
+                mount.root = mountinfo::root_of(ROOT, &read("/proc/self/mountinfo")?);
             }
             return Ok(Self {
                 version: Version::V2,
@@ -87,10 +66,10 @@ impl Host {
             });
         }
         let mountinfo = read("/proc/self/mountinfo")?;
-        let mut mounts = v1_mounts(&mountinfo);
+        let mut mounts = mountinfo::v1_mounts(&mountinfo);
         if is_cgroup2(HYBRID) {
             mounts.push(Mount {
-                root: root_of(HYBRID, &mountinfo),
+                root: mountinfo::root_of(HYBRID, &mountinfo),
                 ..Mount::unified(HYBRID)
             });
         }
@@ -380,98 +359,6 @@ fn escaped(id: &str) -> String {
     id.replace('+', "\\x2b")
 }
 
-/// One mount for each v1 hierarchy, out of the text of mountinfo: proc_pid_mountinfo(5).
-fn v1_mounts(mountinfo: &str) -> Vec<Mount> {
-    let all = places(mountinfo);
-    let mut mounts: Vec<Mount> = Vec::new();
-    for line in mountinfo.lines().filter(|line| line.contains(" - cgroup ")) {
-        let Ok(info) = MountInfo::from_line(line) else {
-            continue;
-        };
-        let options = &info.super_options;
-        let mut controllers: Vec<String> = CONTROLLERS
-            .iter()
-            .filter(|name| options.contains_key(**name))
-            .map(|name| (*name).to_owned())
-            .collect();
-        if options.get("name").and_then(Option::as_deref) == Some("systemd") {
-            controllers.push(NAMED.into());
-        }
-        let is_known = mounts.iter().any(|mount| mount.controllers == controllers);
-        let is_ours = info.fs_type == "cgroup" && !controllers.is_empty() && !is_known;
-        if is_ours && place(line).is_some_and(|place| is_visible(place, &all)) {
-            let point = info.mount_point.to_string_lossy().into_owned();
-            mounts.push(Mount {
-                point,
-                root: info.root,
-                controllers,
-            });
-        }
-    }
-    mounts
-}
-
-/// Which directory of the v2 hierarchy is mounted at `point`.
-fn root_of(point: &str, mountinfo: &str) -> String {
-    let all = places(mountinfo);
-    let root = mountinfo.lines().find_map(|line| {
-        let place = place(line).filter(|place| place.point == point && is_visible(*place, &all));
-        place.and_then(|_| line.split(' ').nth(3))
-    });
-    root.unwrap_or("/").to_owned()
-}
-
-/// Where a mount is: proc_pid_mountinfo(5), fields 1, 2 and 5.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    id: &'a str,
-    parent: &'a str,
-    point: &'a str,
-}
-
-fn place(line: &str) -> Option<Place<'_>> {
-    let mut fields = line.split(' ');
-    Some(Place {
-        id: fields.next()?,
-        parent: fields.next()?,
-        point: fields.nth(2)?,
-    })
-}
-
-fn places(mountinfo: &str) -> Vec<Place<'_>> {
-    mountinfo.lines().filter_map(place).collect()
-}
-
-/// Whether nothing is mounted over the mount, or over one that it lies in. In a container that was
-/// given all of the host's `/sys` there can be two at the same place.
-fn is_visible(place: Place<'_>, all: &[Place<'_>]) -> bool {
-    let covers = |other: &Place<'_>, place: &Place<'_>| {
-        let on_it = other.parent == place.id && other.point == place.point;
-        let above = other.parent == place.parent && is_below(place.point, other.point);
-        on_it || above
-    };
-    // What covers a mount is itself mounted on it: on the way up, that is the way.
-    let (mut place, mut came_from) = (place, "");
-    for _ in all {
-        let mut others = all.iter().filter(|other| other.id != came_from);
-        if others.any(|other| covers(other, &place)) {
-            return false;
-        }
-        came_from = place.id;
-        match all.iter().find(|other| other.id == place.parent) {
-            Some(parent) => place = *parent,
-            None => return true,
-        }
-    }
-    true
-}
-
-/// Whether a path that the kernel prints lies below another.
-fn is_below(path: &str, above: &str) -> bool {
-    let rest = path.strip_prefix(above);
-    rest.is_some_and(|rest| rest.starts_with('/') || above == "/" && !rest.is_empty())
-}
-
 fn has_unified(resources: &oci_spec::runtime::LinuxResources) -> bool {
     resources
         .unified()
@@ -492,14 +379,7 @@ fn read(path: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    const MOUNTINFO: &str = "\
-30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755\n\
-31 30 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
-32 30 0:28 /docker/abc /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
-33 30 0:29 /docker/abc /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
-34 30 0:30 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n\
-35 24 0:30 / /mnt/devices rw - cgroup cgroup rw,devices\n\
-36 30 0:31 / /sys/fs/cgroup/foo rw - cgroup cgroup rw,name=foo\n";
+    use super::super::mountinfo::tests::MOUNTINFO;
 
     const OWN: &str = "\
 9:name=systemd:/docker/abc/init\n\
@@ -508,7 +388,7 @@ mod tests {
 0::/user.slice/user-7.slice/user@7.service/app.slice/x.scope\n";
 
     fn v1() -> Host {
-        let mounts = v1_mounts(MOUNTINFO);
+        let mounts = mountinfo::v1_mounts(MOUNTINFO);
         Host {
             version: Version::V1,
             mounts,
@@ -542,47 +422,6 @@ mod tests {
     fn paths(request: &Request<'_>, host: &Host) -> Result<Vec<String>, String> {
         let saved = plan_on(request, host).map_err(|error| error.line())?;
         Ok(saved.hierarchies.iter().map(Hierarchy::full_path).collect())
-    }
-
-    #[test]
-    fn each_v1_hierarchy_is_found_once_with_all_its_controllers() {
-        let found: Vec<_> = v1_mounts(MOUNTINFO)
-            .into_iter()
-            .map(|mount| (mount.point, mount.controllers.join(",")))
-            .collect();
-        let wanted = [
-            ("/sys/fs/cgroup/systemd", "name=systemd"),
-            ("/sys/fs/cgroup/cpu,cpuacct", "cpu,cpuacct"),
-            ("/sys/fs/cgroup/devices", "devices"),
-        ];
-        assert_eq!(
-            found,
-            wanted.map(|(point, list)| (point.to_owned(), list.to_owned()))
-        );
-    }
-
-    #[test]
-    fn covered_mounts_do_not_count() {
-        let covered = format!(
-            "41 50 0:30 /own /sys/fs/cgroup/devices ro - cgroup cgroup rw,devices\n\
-             42 50 0:27 /own /sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw\n\
-             {MOUNTINFO}50 30 0:40 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n"
-        );
-        let found = v1_mounts(&covered);
-        let found: Vec<_> = found
-            .iter()
-            .map(|mount| (mount.point.as_str(), mount.root.as_str()))
-            .collect();
-        assert!(
-            found.contains(&("/sys/fs/cgroup/devices", "/own")),
-            "{found:?}"
-        );
-        assert!(
-            !found.iter().any(|(point, _)| point.contains("cpu")),
-            "{found:?}"
-        );
-        assert_eq!(root_of(HYBRID, &covered), "/own");
-        assert_eq!(root_of(HYBRID, MOUNTINFO), "/");
     }
 
     #[test]

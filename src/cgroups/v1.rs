@@ -12,8 +12,9 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::devices::{self, V1List};
 use super::dir::Dir;
-use super::limits::{self, Absent, Write};
+use super::limits;
 use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
+use super::writes::{self, Absent, Write};
 use super::{
     Below, Driver, Files, OomWatch, Placement, Saved, Stats, Version, limits_v1, limits_v2, oom,
     stats, stats_v1, stats_v2, v2,
@@ -137,7 +138,7 @@ impl Driver for V1 {
         let writes = limits_v1::writes(resources);
         for group in writes.chunk_by(|one, next| one.controller == next.controller) {
             match self.find(group[0].controller)? {
-                Some(leaf) => limits::apply(leaf, group)?,
+                Some(leaf) => writes::apply(leaf, group)?,
                 None => self.limit_unified(resources, group)?,
             }
         }
@@ -173,7 +174,7 @@ impl Driver for V1 {
         let writes = limits_v1::writes(resources);
         for group in writes.chunk_by(|one, next| one.controller == next.controller) {
             if let Some(leaf) = self.find(group[0].controller)? {
-                limits::verify(leaf, group)?;
+                writes::verify(leaf, group)?;
             }
         }
         Ok(())
@@ -336,7 +337,7 @@ impl V1 {
         )?;
         let mut writes = limits_v2::writes(resources)?;
         writes.retain(|write| write.controller == controller);
-        limits::apply(leaf, &writes)
+        writes::apply(leaf, &writes)
     }
 
     /// A rootless container that asked for nothing goes without the cgroups it may not have.

@@ -14,7 +14,7 @@ use super::dir::Dir;
 use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
 use super::{
     Below, Driver, Files, OomWatch, Placement, Saved, Stats, Version, devices, limits, limits_v2,
-    oom, program, stats_v2,
+    oom, program, stats_v2, writes,
 };
 use crate::error::{Error, Result};
 
@@ -152,7 +152,7 @@ impl Driver for V2 {
         }
         let leaf = self.existing()?;
         refuse_limit_below_use(leaf, resources)?;
-        limits::apply(leaf, &writes)
+        writes::apply(leaf, &writes)
     }
 
     fn allow_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
@@ -177,7 +177,7 @@ impl Driver for V2 {
 
     fn verify_limits(&self, resources: &LinuxResources) -> Result<()> {
         match self.find()? {
-            Some(leaf) => limits::verify(leaf, &limits_v2::writes(resources)?),
+            Some(leaf) => writes::verify(leaf, &limits_v2::writes(resources)?),
             None => Ok(()),
         }
     }

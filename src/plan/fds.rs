@@ -8,8 +8,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use super::Plan;
-use super::idmap::Owners;
-use super::mounts::{IdMap, What};
+use super::idmap::{IdMap, Owners};
+use super::mounts::What;
 use super::namespaces::{self, MOUNT, USER};
 use crate::error::{Error, Result};
 use crate::sys::clone::Side;

@@ -1,10 +1,11 @@
-//! Id mappings as the text that `uid_map` and `gid_map` take.
+//! Id mappings: the text that `uid_map` and `gid_map` take, and whose ids a mount's files have.
 
 use std::fmt::Write as _;
 
 use oci_spec::runtime::LinuxIdMapping;
 
 use crate::error::{Error, Result};
+use crate::sys::mount::Reach;
 
 /// The kernel's limit on extents of one map. Man page: `user_namespaces(7)`, Linux 4.15.
 const MAX_EXTENTS: usize = 340;
@@ -21,6 +22,15 @@ pub enum Owners {
     },
     /// Those of the user namespace that the container joins.
     Joined,
+}
+
+/// An id-mapped mount.
+#[derive(Debug, PartialEq, Eq)]
+pub struct IdMap {
+    /// Whose ids its files have.
+    pub owners: Owners,
+    /// `ridmap`: the mounts below too.
+    pub reach: Reach,
 }
 
 /// `mappings` in the format of `/proc/PID/uid_map`: inside, outside, length on each line.
@@ -59,6 +69,50 @@ pub fn text(mappings: &[LinuxIdMapping], at: &str) -> Result<String> {
         let _ = writeln!(text, "{inside} {outside} {size}");
     }
     Ok(text)
+}
+
+/// The id mapping of a mount: its own, or with the option the container's.
+///
+/// # Errors
+/// [`Error::Spec`] if one of the two lists is missing, or both are with nothing in their place.
+pub fn of_mount(
+    mount: &oci_spec::runtime::Mount,
+    option: Option<Reach>,
+    container: Option<&Owners>,
+    at: &str,
+) -> Result<Option<IdMap>> {
+    let maps = (
+        mount.uid_mappings().as_deref(),
+        mount.gid_mappings().as_deref(),
+    );
+    let owners = match maps {
+        (Some(uids), Some(gids)) => Owners::Mapped {
+            uids: text(uids, &format!("{at}.uidMappings"))?,
+            gids: text(gids, &format!("{at}.gidMappings"))?,
+        },
+        (None, None) if option.is_none() => return Ok(None),
+        (None, None) => container.cloned().ok_or_else(|| {
+            let why = "idmap needs uidMappings and gidMappings here or in .linux, \
+                       or a user namespace that is joined";
+            Error::spec(format!("{at}.options"), why)
+        })?,
+        (Some(_), None) => {
+            return Err(Error::spec(
+                format!("{at}.gidMappings"),
+                "uidMappings without gidMappings",
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(Error::spec(
+                format!("{at}.uidMappings"),
+                "gidMappings without uidMappings",
+            ));
+        }
+    };
+    Ok(Some(IdMap {
+        owners,
+        reach: option.unwrap_or(Reach::One),
+    }))
 }
 
 /// Whether two maps, as the kernel reads or writes them, map the same ids.

@@ -8,7 +8,7 @@ use libc::{MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_A
 use libc::{MOUNT_ATTR_RELATIME, MOUNT_ATTR_STRICTATIME};
 use oci_spec::runtime as oci;
 
-use super::idmap::{Owners, text};
+use super::idmap::{self, IdMap, Owners};
 use super::text::{absolute, cstring};
 use crate::error::{Error, Result};
 use crate::sys::mount::{Attr, Reach};
@@ -60,15 +60,6 @@ pub enum What {
         /// Maps the owners of the files, if asked for.
         idmap: Option<IdMap>,
     },
-}
-
-/// An id-mapped mount.
-#[derive(Debug, PartialEq, Eq)]
-pub struct IdMap {
-    /// Whose ids its files have.
-    pub owners: Owners,
-    /// `ridmap`: the mounts below too.
-    pub reach: Reach,
 }
 
 /// What one word in `mounts[].options` does.
@@ -370,7 +361,7 @@ fn bind_source(
         source,
         inside: None,
         reach,
-        idmap: idmap(mount, options, at, context)?,
+        idmap: idmap::of_mount(mount, options.idmap, context.owners, at)?,
     })
 }
 
@@ -405,46 +396,6 @@ pub fn find_sources_inside(list: &mut [Mount], rootfs: &CStr) {
             *inside = Some(path.to_owned());
         }
     }
-}
-
-fn idmap(
-    mount: &oci::Mount,
-    options: &Options,
-    at: &str,
-    context: Context<'_>,
-) -> Result<Option<IdMap>> {
-    let maps = (
-        mount.uid_mappings().as_deref(),
-        mount.gid_mappings().as_deref(),
-    );
-    let owners = match maps {
-        (Some(uids), Some(gids)) => Owners::Mapped {
-            uids: text(uids, &format!("{at}.uidMappings"))?,
-            gids: text(gids, &format!("{at}.gidMappings"))?,
-        },
-        (None, None) if options.idmap.is_none() => return Ok(None),
-        (None, None) => context.owners.cloned().ok_or_else(|| {
-            let why = "idmap needs uidMappings and gidMappings here or in .linux, \
-                       or a user namespace that is joined";
-            Error::spec(format!("{at}.options"), why)
-        })?,
-        (Some(_), None) => {
-            return Err(Error::spec(
-                format!("{at}.gidMappings"),
-                "uidMappings without gidMappings",
-            ));
-        }
-        (None, Some(_)) => {
-            return Err(Error::spec(
-                format!("{at}.uidMappings"),
-                "gidMappings without uidMappings",
-            ));
-        }
-    };
-    Ok(Some(IdMap {
-        owners,
-        reach: options.idmap.unwrap_or(ONE),
-    }))
 }
 
 fn new_instance(
