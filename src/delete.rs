@@ -65,6 +65,14 @@ pub fn remove(container: Container, context: &mut Context) -> Result<()> {
         cgroup.kill(libc::SIGKILL)?;
     }
     cgroup.remove()?;
+    let unseen = cgroup.unseen()?;
+    if !unseen.is_empty() {
+        let (id, paths) = (&container.record.id, unseen.join(", "));
+        let why = "not removed, because their hierarchies are no longer mounted";
+        context
+            .log
+            .warn(&format!("container {id}: cgroups {why}: {paths}"));
+    }
     let rdt = container.record.intel_rdt.as_ref();
     rdt.map_or(Ok(()), Group::remove)?;
     if container.record.has_later_hooks {

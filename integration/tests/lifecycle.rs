@@ -870,3 +870,71 @@ fn a_relative_root_is_that_of_the_current_directory() {
     });
     assert_eq!(container.status(), "created");
 }
+
+/// A command that executes the rest of its command line where `mount` has been done, for itself alone.
+fn after(mount: &str) -> [String; 6] {
+    let script = format!("{mount} && exec \"$@\"");
+    ["unshare", "--mount", "sh", "-c", &script, "sh"].map(String::from)
+}
+
+#[test]
+fn a_cgroup_that_was_reached_through_another_mount_is_removed() {
+    let runtime = Runtime::new();
+    if runtime.differs("1.1.5 looks for it nowhere else") {
+        return;
+    }
+    for own_pids in [true, false] {
+        let mut bundle = runtime.bundle();
+        bundle.sleeper();
+        if !own_pids {
+            bundle.share("pid");
+        }
+        let elsewhere = after("mount -t cgroup2 none /sys/fs/cgroup");
+        let container = Container::create_with(&runtime, &bundle, |call| call.through(&elsewhere));
+        container.start();
+        assert_eq!(container.status(), "running");
+        let processes = container.call(&["ps", "--format=json"]).run().succeeds();
+        assert_eq!(processes.json(), json!([container.pid()]));
+        let run = container.call(&["delete", "--force"]).run().succeeds();
+        assert_eq!(run.stderr, "");
+        assert_eq!(container.wait(), 128 + 9);
+        runtime.assert_clean("delete");
+    }
+}
+
+#[test]
+fn a_container_whose_cgroups_are_no_longer_mounted_is_deleted_with_a_warning() {
+    let runtime = Runtime::new();
+    if runtime.differs("it does not say which cgroups it leaves") {
+        return;
+    }
+    for own_pids in [true, false] {
+        let mut bundle = runtime.bundle();
+        bundle.sleeper();
+        if !own_pids {
+            bundle.share("pid");
+        }
+        let container = runtime.start(&bundle);
+        let without = after("mount -t tmpfs none /sys/fs/cgroup");
+        let blind = |verb: &[&str]| container.call(verb).through(&without).run();
+        assert_eq!(blind(&["state"]).succeeds().json()["status"], "running");
+        let list = runtime.call(&["list"]).through(&without).run().succeeds();
+        assert_eq!(list.stderr, "");
+        assert!(list.stdout.contains(container.id()), "{}", list.stdout);
+        let kill = runtime.call(&["kill", "--all", container.id(), "CONT"]);
+        let _ = kill.through(&without).run().succeeds();
+        let run = blind(&["delete", "--force"]).succeeds();
+        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+        assert_eq!(container.wait(), 128 + 9);
+        let gone = container.call(&["state"]).run();
+        let _ = gone.fails_with("does not exist");
+        let (_, left) = run
+            .stderr
+            .split_once("no longer mounted: ")
+            .expect("a reason");
+        for cgroup in left.trim_end().trim_matches('"').split(", ") {
+            fs::remove_dir(cgroup).expect("it is left, and empty");
+        }
+        runtime.assert_clean("delete");
+    }
+}

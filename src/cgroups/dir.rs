@@ -35,22 +35,21 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens the mount point `mount` and checks that a cgroup file system of the type `magic` is
-    /// mounted there.
-    pub fn mount(mount: &str, magic: FsType) -> Result<Self> {
+    /// Opens the mount point `mount`; `None` if no cgroup file system of the type `magic` is mounted
+    /// there.
+    pub fn mount(mount: &str, magic: FsType) -> Result<Option<Self>> {
         let flags = DIRECTORY.difference(OFlag::O_NOFOLLOW);
-        let fd = openat(AT_FDCWD, mount, flags, Mode::empty())
-            .map_err(|errno| Error::host("open", mount, errno))?;
+        let fd = match openat(AT_FDCWD, mount, flags, Mode::empty()) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            other => other.map_err(|errno| Error::host("open", mount, errno))?,
+        };
         let found = fstatfs(&fd)
             .map_err(|errno| Error::host("statfs", mount, errno))?
             .filesystem_type();
-        if found != magic {
-            return Err(Error::Failed(format!("{mount}: not a cgroup file system")));
-        }
-        Ok(Self {
+        Ok((found == magic).then(|| Self {
             fd,
             path: mount.trim_end_matches('/').to_owned(),
-        })
+        }))
     }
 
     /// Opens `below`, a path without `..`, without leaving this directory.
@@ -272,7 +271,9 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_no_cgroup_mount_is_refused() {
-        let error = Dir::mount("/proc", nix::sys::statfs::CGROUP2_SUPER_MAGIC).unwrap_err();
-        assert_eq!(error.line(), "/proc: not a cgroup file system");
+        for path in ["/proc", "/proc/none", "/proc/version/none"] {
+            let found = Dir::mount(path, nix::sys::statfs::CGROUP2_SUPER_MAGIC);
+            assert!(found.unwrap().is_none(), "{path}");
+        }
     }
 }

@@ -333,6 +333,7 @@ fn exactly_one_device_program_is_attached_after_every_change() {
     );
     let leaf = mount
         .unwrap()
+        .unwrap()
         .open(&live.saved.hierarchies[0].path)
         .unwrap();
     assert_eq!(program::count(&leaf).unwrap(), 0);

@@ -283,6 +283,12 @@ pub trait Driver {
     /// Names the processes that keep a cgroup busy.
     fn remove(&self) -> Result<()>;
 
+    /// The container's cgroups in hierarchies that are mounted nowhere that this process can see.
+    ///
+    /// # Errors
+    /// If a mount point cannot be looked at.
+    fn unseen(&self) -> Result<Vec<String>>;
+
     /// What state.json keeps. After `prepare` it says what was really made.
     fn saved(&self) -> Saved;
 }

@@ -2,6 +2,7 @@
 
 use procfs::process::MountInfo;
 
+use super::Hierarchy;
 use super::paths::Mount;
 
 /// The controllers of v1 that a container joins: cgroups(7), "Cgroups version 1 controllers".
@@ -23,6 +24,38 @@ const CONTROLLERS: &[&str] = &[
 ];
 /// The hierarchy of v1 by which systemd keeps track of its units.
 const NAMED: &str = "name=systemd";
+
+/// A place where the hierarchy of `lost` can be reached that is not mounted where it was.
+///
+/// Only a mount of the whole hierarchy will do: there the recorded path names the same cgroup, below
+/// any other mount it could be a stranger's.
+pub fn elsewhere(lost: &Hierarchy, mountinfo: &str) -> Option<String> {
+    let mounts = match lost.controllers.is_empty() {
+        true => v2_mounts(mountinfo),
+        false => v1_mounts(mountinfo),
+    };
+    let mut whole = mounts.into_iter().filter(|mount| mount.root == "/");
+    whole
+        .find(|mount| mount.controllers == lost.controllers)
+        .map(|mount| mount.point)
+}
+
+fn v2_mounts(mountinfo: &str) -> Vec<Mount> {
+    let all = places(mountinfo);
+    let lines = mountinfo
+        .lines()
+        .filter(|line| line.contains(" - cgroup2 "));
+    lines
+        .filter_map(|line| {
+            let place = place(line).filter(|place| is_visible(*place, &all))?;
+            let root = line.split(' ').nth(3)?.to_owned();
+            Some(Mount {
+                root,
+                ..Mount::unified(place.point)
+            })
+        })
+        .collect()
+}
 
 /// One mount for each v1 hierarchy, out of the text of mountinfo: proc_pid_mountinfo(5).
 pub fn v1_mounts(mountinfo: &str) -> Vec<Mount> {
@@ -169,5 +202,24 @@ pub mod tests {
         );
         assert_eq!(root_of(HYBRID, &covered), "/own");
         assert_eq!(root_of(HYBRID, MOUNTINFO), "/");
+    }
+
+    #[test]
+    fn a_lost_hierarchy_is_looked_for_where_all_of_it_is_mounted() {
+        let at = |controllers: &[&str], mountinfo: &str| {
+            let lost = Hierarchy {
+                mount: "/gone".into(),
+                path: "c".into(),
+                controllers: controllers.iter().map(|name| (*name).into()).collect(),
+            };
+            elsewhere(&lost, mountinfo)
+        };
+        assert_eq!(at(&[], MOUNTINFO).as_deref(), Some(HYBRID));
+        let devices = at(&["devices"], MOUNTINFO);
+        assert_eq!(devices.as_deref(), Some("/sys/fs/cgroup/devices"));
+        assert_eq!(at(&["cpu", "cpuacct"], MOUNTINFO), None, "a part of it");
+        assert_eq!(at(&["pids"], MOUNTINFO), None, "nowhere");
+        let covered = format!("{MOUNTINFO}50 31 0:40 / {HYBRID} ro - tmpfs tmpfs ro\n");
+        assert_eq!(at(&[], &covered), None, "covered");
     }
 }

@@ -107,7 +107,8 @@ impl Host {
 }
 
 impl Mount {
-    fn unified(point: &str) -> Self {
+    /// The v2 hierarchy, all of it.
+    pub fn unified(point: &str) -> Self {
         Self {
             point: point.into(),
             root: "/".into(),

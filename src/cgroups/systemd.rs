@@ -182,6 +182,10 @@ impl Driver for Systemd {
         self.files.remove().or(stopped)
     }
 
+    fn unseen(&self) -> Result<Vec<String>> {
+        self.files.unseen()
+    }
+
     fn saved(&self) -> Saved {
         self.saved.clone()
     }

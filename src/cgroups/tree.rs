@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC};
 
 use super::dir::Dir;
+use super::mountinfo::elsewhere;
 use super::{Driver, Hierarchy};
 use crate::error::{Error, Result};
 use crate::sys;
@@ -20,6 +21,8 @@ const PLACE_TRIES: u32 = 5;
 const PLACE_PAUSE: Duration = Duration::from_millis(30);
 /// Rounds of [`kill_everyone`] where nothing can be frozen and processes may keep forking.
 const KILL_ROUNDS: u32 = 100;
+
+const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// Whether [`Tree::make`] found the cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,26 +58,59 @@ impl Tree {
         self.hierarchy.controllers.is_empty()
     }
 
-    /// The mount point.
-    pub fn mount(&self) -> Result<&Dir> {
+    /// The mount point; `None` if the hierarchy is mounted nowhere that this process can see.
+    ///
+    /// A later command may run in another mount namespace than `create` did.
+    fn seen_mount(&self) -> Result<Option<&Dir>> {
         if let Some(mount) = self.mount.get() {
-            return Ok(mount);
+            return Ok(Some(mount));
         }
         let magic = if self.is_v2() {
             CGROUP2_SUPER_MAGIC
         } else {
             CGROUP_SUPER_MAGIC
         };
-        let mount = Dir::mount(&self.hierarchy.mount, magic)?;
-        Ok(self.mount.get_or_init(|| mount))
+        let mut found = Dir::mount(&self.hierarchy.mount, magic)?;
+        if found.is_none() {
+            let mountinfo = sys::fd::read_kernel_file(MOUNTINFO)
+                .map_err(|error| Error::host("read", MOUNTINFO, error))?;
+            found = match elsewhere(&self.hierarchy, &mountinfo) {
+                Some(point) => Dir::mount(&point, magic)?,
+                None => None,
+            };
+        }
+        Ok(found.map(|mount| self.mount.get_or_init(|| mount)))
+    }
+
+    /// The mount point.
+    pub fn mount(&self) -> Result<&Dir> {
+        self.seen_mount()?.ok_or_else(|| {
+            let point = &self.hierarchy.mount;
+            Error::Failed(format!("{point}: not a cgroup file system"))
+        })
+    }
+
+    /// Whether the hierarchy is mounted somewhere.
+    pub fn is_seen(&self) -> Result<bool> {
+        Ok(self.seen_mount()?.is_some())
     }
 
     /// The container's cgroup; `None` if it does not exist.
     pub fn find(&self) -> Result<Option<&Dir>> {
+        self.find_on(self.mount()?)
+    }
+
+    /// [`Tree::find`]; `None` also if the hierarchy is not to be seen.
+    pub fn find_seen(&self) -> Result<Option<&Dir>> {
+        let mount = self.seen_mount()?;
+        mount.map_or(Ok(None), |mount| self.find_on(mount))
+    }
+
+    fn find_on(&self, mount: &Dir) -> Result<Option<&Dir>> {
         if let Some(leaf) = self.leaf.get() {
             return Ok(Some(leaf));
         }
-        match self.mount()?.open(&self.hierarchy.path) {
+        match mount.open(&self.hierarchy.path) {
             Ok(leaf) => Ok(Some(self.leaf.get_or_init(|| leaf))),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Error::host("open", self.hierarchy.full_path(), errno)),
@@ -143,9 +179,9 @@ impl Tree {
         Ok(())
     }
 
-    /// The processes in and below the cgroup; none if it does not exist.
+    /// The processes in and below the cgroup; none if it does not exist or is not to be seen.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        let Some(leaf) = self.find()? else {
+        let Some(leaf) = self.find_seen()? else {
             return Ok(Vec::new());
         };
         match leaf.processes() {
@@ -155,15 +191,10 @@ impl Tree {
     }
 
     /// Removes the cgroup, all below it, and the parents that this `Tree` made; processes get time
-    /// until `deadline`, which [`remove_by`] sets once for all trees.
+    /// until `deadline`, which [`remove_by`] sets once for all trees. What is not to be seen stays.
     pub fn remove(&self, deadline: Instant) -> Result<()> {
-        let mount = match self.mount() {
-            Ok(mount) => mount,
-            // The hierarchy is gone, and its cgroups with it.
-            Err(Error::Host { errno, .. }) if errno.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+        let Some(mount) = self.seen_mount()? else {
+            return Ok(());
         };
         remove_below(mount, &self.hierarchy.path, self.is_v2(), deadline)?;
         for parent in self.parents.borrow().iter().rev() {
@@ -172,6 +203,12 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// The cgroups of those trees that are not to be seen.
+pub fn unseen<'a>(trees: impl Iterator<Item = &'a Tree>) -> Result<Vec<String>> {
+    let path = |tree: &Tree| Ok((!tree.is_seen()?).then(|| tree.hierarchy.full_path()));
+    trees.filter_map(|tree| path(tree).transpose()).collect()
 }
 
 /// When [`Tree::remove`] gives up.

@@ -13,7 +13,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use super::devices::{self, V1List};
 use super::dir::Dir;
 use super::limits;
-use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
+use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, unseen, verify_placed};
 use super::writes::{self, Absent, Write};
 use super::{
     Below, Driver, Files, OomWatch, Placement, Saved, Stats, Version, limits_v1, limits_v2, oom,
@@ -56,12 +56,17 @@ impl V1 {
         self.tree(controller).map_or(Ok(None), Tree::find)
     }
 
+    /// [`V1::find`]; `None` also if the hierarchy is not to be seen.
+    fn find_seen(&self, controller: &str) -> Result<Option<&Dir>> {
+        self.tree(controller).map_or(Ok(None), Tree::find_seen)
+    }
+
     /// The tree that says who is in the container: processes are in the same place in all trees.
     fn census(&self) -> Option<&Tree> {
-        ["", "devices", "pids", "freezer"]
-            .iter()
-            .find_map(|name| self.tree(name))
-            .or(self.trees.first())
+        let usual = ["", "devices", "pids", "freezer"];
+        let usual = usual.iter().filter_map(|name| self.tree(name));
+        let mut seen = usual.chain(&self.trees);
+        seen.find(|tree| tree.is_seen().unwrap_or(true))
     }
 
     fn make(&self) -> Result<()> {
@@ -206,7 +211,7 @@ impl Driver for V1 {
     }
 
     fn thaw(&self) -> Result<()> {
-        match (self.find("freezer")?, self.find("")?) {
+        match (self.find_seen("freezer")?, self.find_seen("")?) {
             (Some(leaf), _) => leaf.set(STATE, THAWED),
             (None, Some(unified)) => unified.set("cgroup.freeze", "0"),
             (None, None) => Err(super::no_cgroup()),
@@ -214,7 +219,7 @@ impl Driver for V1 {
     }
 
     fn is_frozen(&self) -> Result<bool> {
-        match (self.find("freezer")?, self.find("")?) {
+        match (self.find_seen("freezer")?, self.find_seen("")?) {
             (Some(leaf), _) => is_frozen(leaf),
             (None, Some(unified)) => v2::is_frozen(unified),
             (None, None) => Ok(false),
@@ -226,12 +231,12 @@ impl Driver for V1 {
     }
 
     fn kill(&self, signal: i32) -> Result<()> {
-        if let Some(unified) = self.find("")?
+        if let Some(unified) = self.find_seen("")?
             && signal == libc::SIGKILL
             && v2::kill_at_once(unified)?
         {
             // The freezer of v1 holds back even the killed.
-            return match self.find("freezer")? {
+            return match self.find_seen("freezer")? {
                 Some(leaf) => leaf.set(STATE, THAWED),
                 None => Ok(()),
             };
@@ -289,6 +294,10 @@ impl Driver for V1 {
         let remove = |tree: &Tree| tree.remove(deadline);
         let removed: Vec<_> = v2.into_iter().chain(v1).map(remove).collect();
         removed.into_iter().collect()
+    }
+
+    fn unseen(&self) -> Result<Vec<String>> {
+        unseen(self.trees.iter())
     }
 
     fn saved(&self) -> Saved {

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::dir::Dir;
-use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, verify_placed};
+use super::tree::{Made, Tree, is_denied, kill_everyone, place, remove_by, unseen, verify_placed};
 use super::{
     Below, Driver, Files, OomWatch, Placement, Saved, Stats, Version, devices, limits, limits_v2,
     oom, program, stats_v2, writes,
@@ -45,6 +45,10 @@ impl V2 {
 
     fn find(&self) -> Result<Option<&Dir>> {
         self.tree.as_ref().map_or(Ok(None), Tree::find)
+    }
+
+    fn find_seen(&self) -> Result<Option<&Dir>> {
+        self.tree.as_ref().map_or(Ok(None), Tree::find_seen)
     }
 
     fn existing(&self) -> Result<&Dir> {
@@ -206,7 +210,7 @@ impl Driver for V2 {
     }
 
     fn is_frozen(&self) -> Result<bool> {
-        self.find()?.map_or(Ok(false), is_frozen)
+        self.find_seen()?.map_or(Ok(false), is_frozen)
     }
 
     fn processes(&self) -> Result<Vec<i32>> {
@@ -214,7 +218,7 @@ impl Driver for V2 {
     }
 
     fn kill(&self, signal: i32) -> Result<()> {
-        let Some(leaf) = self.find()? else {
+        let Some(leaf) = self.find_seen()? else {
             return Ok(());
         };
         if signal == libc::SIGKILL && kill_at_once(leaf)? {
@@ -251,6 +255,10 @@ impl Driver for V2 {
         self.tree
             .as_ref()
             .map_or(Ok(()), |tree| tree.remove(remove_by()))
+    }
+
+    fn unseen(&self) -> Result<Vec<String>> {
+        unseen(self.tree.iter())
     }
 
     fn saved(&self) -> Saved {

@@ -8,23 +8,24 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::{Container, stat};
-use crate::cgroups;
+use crate::cgroups::{self, Driver};
 use crate::error::{Error, Result};
 use crate::sys::fd;
 
 impl Container {
     /// The host's ids of the container's processes.
     ///
-    /// Those in its cgroup. A container without one (rootless, on a host that delegates none) has the
-    /// processes that are in its mount namespace, and their descendants.
+    /// Those in its cgroup. A container without one (rootless, on a host that delegates none), or whose
+    /// hierarchies are no longer mounted, has the processes that are in its mount namespace, and their
+    /// descendants.
     ///
     /// # Errors
     /// [`Error::Host`] if the cgroup or the host's processes cannot be listed.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        if self.record.cgroup.hierarchies.is_empty() {
-            return self.members();
+        match self.cgroup()? {
+            Some(cgroup) => cgroup.processes(),
+            None => self.members(),
         }
-        cgroups::open(&self.record.cgroup).processes()
     }
 
     /// Sends `signal` to each of the container's processes; that one is gone is no failure.
@@ -32,8 +33,8 @@ impl Container {
     /// # Errors
     /// [`Error::Host`] with the first process that could not be signalled, after all have been tried.
     pub fn signal_all(&self, signal: i32) -> Result<()> {
-        if !self.record.cgroup.hierarchies.is_empty() {
-            return cgroups::open(&self.record.cgroup).kill(signal);
+        if let Some(cgroup) = self.cgroup()? {
+            return cgroup.kill(signal);
         }
         let mut result = Ok(());
         for (pid, pidfd) in self.held_members()? {
@@ -43,6 +44,13 @@ impl Container {
             }
         }
         result
+    }
+
+    /// The container's cgroups; none if it has none that can be seen.
+    fn cgroup(&self) -> Result<Option<Box<dyn Driver>>> {
+        let cgroup = cgroups::open(&self.record.cgroup);
+        let is_blind = cgroup.unseen()?.len() == self.record.cgroup.hierarchies.len();
+        Ok((!is_blind).then_some(cgroup))
     }
 
     /// The members, each held so that its pid cannot pass to a stranger.
