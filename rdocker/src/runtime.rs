@@ -12,6 +12,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 
 use serde::Deserialize;
 
+use crate::container::exec;
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -209,14 +210,22 @@ impl Runtime {
         command
     }
 
-    /// The same, coming back when the program runs.
-    pub fn exec_detached(&self, id: &str, process: &Path, log: &Path) -> Command {
-        let mut command = self.command(log);
-        command
-            .args(["exec", "--detach", "--process"])
-            .arg(process)
-            .arg(id);
-        command
+    /// The same without stdio, coming back when the program runs.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] with the runtime's own words.
+    pub fn exec_detached(&self, id: &str, files: &exec::Files) -> Result<()> {
+        let mut command = self.command(&files.log);
+        command.args(["exec", "--detach", "--process"]);
+        command.arg(&files.process);
+        command.arg("--pid-file").arg(&files.pid).arg(id);
+        let status = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .map_err(|errno| Error::host("execute", &self.program, errno))?;
+        judge(status, &files.log, b"")
     }
 }
 

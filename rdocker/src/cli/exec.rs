@@ -4,14 +4,16 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
-use crate::container::exec::{ExecRequest, process, process_of};
+use crate::container::exec::{ExecRequest, Files, process, process_of};
 use crate::container::identity::Accounts;
 use crate::container::parse::value;
 use crate::container::record::Status;
+use crate::container::session::Session;
 use crate::container::{Container, Containers, id};
 use crate::error::{EXIT_NOT_EXECUTABLE, Error, Result, program_exit_code};
 use crate::events;
 use crate::host::Host;
+use crate::monitor::wire::Request;
 use crate::runtime::{Runtime, last_error};
 use crate::ui::terminal;
 use crate::ui::{Ui, stdin_is_terminal};
@@ -61,7 +63,8 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// Runs the command by the OCI runtime, which has our stdio; its exit code is ours.
+    /// Runs the command by the OCI runtime, which has our stdio; its exit code is ours. A detached one is the
+    /// monitor's to run.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let (name, command) = self
             .container_and_command
@@ -91,36 +94,33 @@ impl Exec {
             }
         };
         let exec_id = id::random();
-        let file = places.run.join(format!("exec-{exec_id}.json"));
-        let log = places.run.join(format!("exec-{exec_id}.log"));
-        std::fs::write(&file, object.to_string())
-            .map_err(|errno| Error::host("write", &file, errno))?;
+        let files = Files::of(places, &exec_id);
+        std::fs::write(&files.process, object.to_string())
+            .map_err(|errno| Error::host("write", &files.process, errno))?;
         let words = request.args.join(" ");
-        let more = [("execID", exec_id)];
+        let more = [("execID", exec_id.clone())];
         let event = |action: String, more: &[(&str, String)]| {
             events::container(host, &container.record, &action, more)
         };
         event(format!("exec_create: {words}"), &more)?;
         event(format!("exec_start: {words}"), &more)?;
+        if self.detach {
+            return leave_to_monitor(&container, exec_id, &files, ui);
+        }
         let runtime = Runtime::find(host, &container.record.host_config.runtime)?;
-        let status = self.execute(&runtime, &container, &file, &log);
-        let message = last_error(&log);
-        let _ = std::fs::remove_file(&file);
-        let _ = std::fs::remove_file(&log);
+        let status = self.execute(&runtime, &container, &files);
+        let message = last_error(&files.log);
+        files.remove();
         let code = match (status?, message) {
             // The runtime's own failure, of which it has told on stderr; the program never ran.
-            (status, Some(message)) if !status.success() => program_exit_code(&message)
-                .unwrap_or(EXIT_NOT_EXECUTABLE)
-                .into(),
+            (status, Some(message)) if !status.success() => refusal_code(&message),
             (status, _) => status
                 .code()
                 .or(status.signal().map(|n| 128 + n))
                 .unwrap_or(255),
         };
-        if !self.detach {
-            let ended = [more[0].clone(), ("exitCode", code.to_string())];
-            event("exec_die".to_owned(), &ended)?;
-        }
+        let ended = [more[0].clone(), ("exitCode", code.to_string())];
+        event("exec_die".to_owned(), &ended)?;
         exit(code)
     }
 
@@ -147,28 +147,41 @@ impl Exec {
         &self,
         runtime: &Runtime,
         container: &Container,
-        file: &std::path::Path,
-        log: &std::path::Path,
+        files: &Files,
     ) -> Result<ExitStatus> {
         let id = &container.record.id;
-        let mut command = if self.detach {
-            let mut command = runtime.exec_detached(id, file, log);
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            command
-        } else {
-            let mut command = runtime.exec(id, file, log, None);
-            if !self.interactive {
-                command.stdin(Stdio::null());
-            }
-            command
-        };
+        let mut command = runtime.exec(id, &files.process, &files.log, None);
+        if !self.interactive {
+            command.stdin(Stdio::null());
+        }
         command
             .status()
             .map_err(|errno| Error::host("execute", runtime.program(), errno))
     }
+}
+
+/// Lets the container's monitor start the process and see to its end.
+fn leave_to_monitor(container: &Container, id: String, files: &Files, ui: &mut Ui) -> Result<()> {
+    let asked =
+        Session::connect(container).and_then(|mut session| session.request(&Request::Exec { id }));
+    match asked {
+        Err(Error::Runtime { message }) => {
+            ui.error_line(&message)?;
+            exit(refusal_code(&message))
+        }
+        Err(error) => {
+            files.remove();
+            Err(error)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The exit code of an exec whose program never ran.
+fn refusal_code(message: &str) -> i32 {
+    program_exit_code(message)
+        .unwrap_or(EXIT_NOT_EXECUTABLE)
+        .into()
 }
 
 fn check_runs(container: &Container) -> Result<()> {

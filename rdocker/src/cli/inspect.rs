@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::container::record::Status;
-use crate::container::{Container, Containers, merge};
+use crate::container::{Container, Containers, exec, merge};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::{self, Images};
@@ -205,7 +205,7 @@ pub fn describe(host: &Host, container: &Container, with_size: bool) -> Value {
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": null,
+        "ExecIDs": exec_ids(container),
         "HostConfig": host_config,
         "GraphDriver": graph_driver(container),
         "Mounts": record.mounts,
@@ -227,6 +227,13 @@ pub fn describe(host: &Host, container: &Container, with_size: bool) -> Value {
         value["SizeRootFs"] = (own + below).into();
     }
     value
+}
+
+/// Docker's list of the execs under way, `null` if there are none.
+fn exec_ids(container: &Container) -> Option<Vec<String>> {
+    let alive = container.state.status.is_alive();
+    let ids = alive.then(|| exec::ids(&container.places));
+    ids.filter(|ids| !ids.is_empty())
 }
 
 fn places_of(host: &Host, container: &Container) -> Vec<Endpoint> {

@@ -1,5 +1,8 @@
 //! `exec`: another process in a running container.
 
+use std::fs;
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use super::merge;
@@ -22,6 +25,50 @@ pub struct ExecRequest {
     pub tty: bool,
     /// All capabilities.
     pub privileged: bool,
+}
+
+/// The files of one `exec` in the container's run directory, as long as it lasts.
+#[derive(Debug)]
+pub struct Files {
+    /// The OCI process object.
+    pub process: PathBuf,
+    /// The runtime's log.
+    pub log: PathBuf,
+    /// The process's id.
+    pub pid: PathBuf,
+}
+
+impl Files {
+    /// Those of the exec `id`.
+    pub fn of(places: &Places, id: &str) -> Self {
+        let file = |kind: &str| places.run.join(format!("exec-{id}.{kind}"));
+        Self {
+            process: file("json"),
+            log: file("log"),
+            pid: file("pid"),
+        }
+    }
+
+    /// Removes those that are there.
+    pub fn remove(&self) {
+        for file in [&self.process, &self.log, &self.pid] {
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+/// The ids of a container's execs that have not ended.
+pub fn ids(places: &Places) -> Vec<String> {
+    let entries = fs::read_dir(&places.run).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut ids: Vec<String> = names
+        .filter_map(|name| {
+            let id = name.strip_prefix("exec-")?.strip_suffix(".json")?;
+            Some(id.to_owned())
+        })
+        .collect();
+    ids.sort();
+    ids
 }
 
 /// The OCI process object of a container's bundle with other arguments and no terminal.

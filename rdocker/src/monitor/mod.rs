@@ -9,6 +9,7 @@
 //! container is removed if it was started with `--rm` → those who wait for that are answered.
 
 pub mod client;
+mod exec;
 mod health;
 pub mod log;
 mod policy;
@@ -59,6 +60,7 @@ struct Monitor<'a> {
     log: Option<log::LogFile>,
     clients: Vec<Client>,
     run: Option<Run>,
+    execs: Vec<exec::Exec>,
     network: Option<Attached>,
     health: Option<health::Checker>,
     delay: policy::Delay,
@@ -103,6 +105,7 @@ pub fn main(host: &Host, id: &str) -> Result<()> {
         log: None,
         clients: Vec::new(),
         run: None,
+        execs: Vec::new(),
         network: None,
         health: None,
         delay: policy::Delay::default(),

@@ -128,7 +128,7 @@ impl Monitor<'_> {
         })
     }
 
-    /// Collects children that ended: the container, health checks, strays.
+    /// Collects children that ended: the container, health checks, those of `exec -d`, strays.
     pub(super) fn reap(&mut self) -> Result<()> {
         loop {
             let (pid, code) = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
@@ -143,6 +143,8 @@ impl Monitor<'_> {
                 && health.ended(pid.as_raw(), code)
             {
                 self.publish_health()?;
+            } else {
+                self.exec_ended(pid.as_raw(), code)?;
             }
         }
     }

@@ -79,6 +79,7 @@ impl Monitor<'_> {
             Request::Pause => self.on_pause(),
             Request::Unpause => self.on_unpause(),
             Request::Reload => self.on_reload(),
+            Request::Exec { id } => self.on_exec(id),
         };
         self.clients[index].reply(&told(result));
         Ok(())

@@ -81,6 +81,11 @@ pub enum Request {
     Unpause,
     /// Its record on disk has changed: read the restart policy again.
     Reload,
+    /// Start a process in it that nobody waits for, from the files that `exec::Files` names.
+    Exec {
+        /// The exec's id.
+        id: String,
+    },
 }
 
 /// What a monitor says.

@@ -1,4 +1,4 @@
-use crate::host::TestHost;
+use crate::host::{TestHost, eventually};
 
 #[test]
 fn exec_runs_beside_the_first_process_with_its_own_settings() {
@@ -62,4 +62,46 @@ fn exec_in_a_container_that_does_not_run_is_refused() {
     );
     host.run(&["unpause", "cold"]).ok();
     host.run(&["exec", "cold", "true"]).ok();
+}
+
+/// The parent of the process with this command line.
+fn parent_of(words: &str) -> Option<i32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let found = processes.map(|entry| entry.path()).find(|process| {
+        let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ").trim() == words
+    });
+    let stat = std::fs::read_to_string(found?.join("stat")).ok()?;
+    let fields = stat.rsplit_once(')')?.1;
+    fields.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[test]
+fn a_detached_exec_is_the_monitors_and_its_end_is_told() {
+    let host = TestHost::new();
+    host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
+        .ok();
+    assert_eq!(host.inspect("web", "{{json .ExecIDs}}"), "null");
+    host.run(&["exec", "-d", "web", "sleep", "86397"]).ok();
+    assert_eq!(parent_of("sleep 86397"), Some(host.monitor("web")));
+    assert_eq!(host.inspect("web", "{{len .ExecIDs}}"), "1");
+    let script = "read x < /tmp/go; exit 7";
+    host.run(&["exec", "web", "mkfifo", "/tmp/go"]).ok();
+    host.run(&["exec", "-d", "web", "sh", "-c", script]).ok();
+    assert_eq!(host.inspect("web", "{{len .ExecIDs}}"), "2");
+    host.run(&["exec", "web", "sh", "-c", "echo > /tmp/go"])
+        .ok();
+    let filters = ["-f", "event=exec_die", "--format", "{{json .Actor}}"];
+    let mut args = vec!["events", "--since", "1h", "--until", "0s"];
+    args.extend(filters);
+    eventually("the exit code", || {
+        let told = host.run(&args).ok();
+        told.contains(r#""exitCode":"7""#) && told.contains(r#""execID":"#)
+    });
+    assert_eq!(host.inspect("web", "{{len .ExecIDs}}"), "1");
+    let why = host.run(&["exec", "-d", "web", "nosuch"]).fails(127);
+    assert!(why.contains("executable file not found"), "{why}");
+    assert_eq!(host.inspect("web", "{{len .ExecIDs}}"), "1");
+    host.run(&["stop", "-t", "0", "web"]).ok();
+    assert_eq!(parent_of("sleep 86397"), None);
 }

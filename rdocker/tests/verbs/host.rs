@@ -13,7 +13,7 @@ const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &[&str] = &[
     "sh", "ls", "cat", "echo", "true", "false", "sleep", "id", "env", "touch", "rm", "mkdir",
     "hostname", "head", "seq", "stty", "kill", "test", "pwd", "grep", "yes", "wc", "stat", "trap",
-    "httpd", "ip", "nc", "nslookup", "ping", "printf", "tail",
+    "httpd", "mkfifo", "ip", "nc", "nslookup", "ping", "printf", "tail",
 ];
 
 /// Removes its containers and directories when it is dropped.
