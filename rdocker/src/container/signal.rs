@@ -41,6 +41,13 @@ pub fn parse(text: &str) -> Result<i32> {
             .flatten()
             .map(|n| RTMAX - n)
     } else {
+        // Other names of the same numbers: signal(7).
+        let name = match name {
+            "CLD" => "CHLD",
+            "IOT" => "ABRT",
+            "POLL" => "IO",
+            name => name,
+        };
         format!("SIG{name}")
             .parse::<Signal>()
             .ok()
@@ -66,6 +73,9 @@ mod tests {
             ("SIGRTMAX-1", Some(63)),
             ("0", None),
             ("65", None),
+            ("CLD", Some(17)),
+            ("SIGIOT", Some(6)),
+            ("POLL", Some(29)),
             ("NOPE", None),
             ("", None),
         ];

@@ -70,6 +70,12 @@ pub enum Error {
     /// A registry could not be used.
     #[error(transparent)]
     Registry(#[from] super::registry::Error),
+    /// A container's root cannot be mounted, because an overlay cannot write to an overlay.
+    #[error("{dir} is on overlayfs, which cannot hold the root of a container")]
+    OnOverlay {
+        /// Where the root's directories are.
+        dir: String,
+    },
     /// A system call outside the store failed.
     #[error("{doing} {target}")]
     Io {
@@ -96,12 +102,16 @@ impl Error {
             Error::Ambiguous { .. } => Some("give more characters of the id"),
             Error::Registry(error) => error.hint(),
             Error::Damaged { .. } => Some("pull or load the image again"),
-            // overlayfs(5): the upper layer's file system cannot be an overlay itself.
+            Error::OnOverlay { .. } => {
+                Some("choose a data root on ext4, xfs or btrfs: --data-root DIR")
+            }
+            // overlayfs.rst: the upper layer's file system needs extended attributes and d_type.
             Error::Io { doing, source, .. }
                 if *doing == MOUNT_ROOT && source.raw_os_error() == Some(libc::EINVAL) =>
             {
                 Some(
-                    "the data root's file system cannot hold overlays: choose another, --data-root",
+                    "the data root's file system cannot hold overlays: choose one on ext4, xfs or \
+                     btrfs, --data-root DIR",
                 )
             }
             _ => None,

@@ -3,6 +3,7 @@
 
 use super::config::{Empty, RunConfig};
 use super::{Error, Result};
+use crate::container::signal;
 use crate::dockerfile::word::Expand;
 use crate::dockerfile::{Command, Instruction, instruction, is_instruction};
 
@@ -87,7 +88,7 @@ pub fn change(
         Instruction::Healthcheck(check) => config.healthcheck = Some(check.0.clone()),
         Instruction::Onbuild(trigger) => config.on_build.push(trigger.clone()),
         Instruction::Shell(list) => config.shell = Some(list.clone()),
-        Instruction::Stopsignal(text) => config.stop_signal = signal(&expand.word(text)?)?,
+        Instruction::Stopsignal(text) => config.stop_signal = signal(expand.word(text)?)?,
         Instruction::User(text) => config.user = expand.word(text)?,
         Instruction::Volume(paths) => {
             for path in paths {
@@ -161,19 +162,12 @@ fn expose(
     Ok(())
 }
 
-/// A number, or a name that begins with a letter; which names there are the runtime knows.
-fn signal(text: &str) -> std::result::Result<String, String> {
-    let is_number = text
-        .parse::<u8>()
-        .is_ok_and(|number| (1..=64).contains(&number));
-    let is_name = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+-".contains(c));
-    if is_number || is_name {
-        return Ok(text.to_owned());
+/// The signal as it was written, if it is one.
+fn signal(text: String) -> std::result::Result<String, String> {
+    match signal::parse(&text) {
+        Ok(_) => Ok(text),
+        Err(why) => Err(why.to_string()),
     }
-    Err(format!("invalid signal: {text:?}"))
 }
 
 /// An absolute path without `.`, `..` and doubled slashes: `path` as seen from `before`.
@@ -241,6 +235,31 @@ mod tests {
         let check = config.healthcheck.unwrap();
         assert_eq!(check.test, ["CMD-SHELL", "curl -f x"]);
         assert_eq!((check.interval, check.retries), (90_000_000_000, 2));
+    }
+
+    #[test]
+    fn a_stop_signal_is_one_that_docker_knows() {
+        for (text, known) in [
+            ("SIGINT", true),
+            ("int", true),
+            ("9", true),
+            ("SIGRTMIN+3", true),
+            ("SIGCLD", true),
+            ("NOPE", false),
+            ("SIGNOPE", false),
+            ("0", false),
+            ("65", false),
+        ] {
+            let mut config = RunConfig::default();
+            let applied = apply(&mut config, &format!("STOPSIGNAL {text}"));
+            match applied {
+                Ok(()) => assert!(known && config.stop_signal == text, "{text}"),
+                Err(why) => {
+                    let words = format!("invalid signal: {text}");
+                    assert!(!known && why.to_string().ends_with(&words), "{why}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub const LAYERS_MAX: usize = 500;
 const FSCONFIG_STRING_MAX: usize = 255;
 /// A page holds all options of mount(2).
 const MOUNT_OPTIONS_MAX: usize = 4095;
+/// What statfs(2) says of a file on overlayfs (linux/magic.h).
+const OVERLAYFS_SUPER_MAGIC: rustix::fs::FsWord = 0x794c_7630;
 const RECORD: &str = "lower.json";
 
 /// What a container's root is stacked on.
@@ -226,7 +228,14 @@ fn mount_stack(lowers: Vec<PathBuf>, userxattr: bool, dir: &Path, merged: &Path)
         Err(rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => stack.mount(merged, Way::Old),
         result => result,
     }
-    .map_err(|errno| Error::io(super::error::MOUNT_ROOT, &merged.display())(errno.into()))
+    .map_err(|errno| {
+        let magic = rustix::fs::statfs(dir).map(|fs| fs.f_type);
+        if errno == rustix::io::Errno::INVAL && magic == Ok(OVERLAYFS_SUPER_MAGIC) {
+            let dir = dir.display().to_string();
+            return Error::OnOverlay { dir };
+        }
+        Error::io(super::error::MOUNT_ROOT, &merged.display())(errno.into())
+    })
 }
 
 struct Stack<'a> {
@@ -386,6 +395,22 @@ mod tests {
             unmount_rootfs(dir.path()).expect("it is ours");
             assert_eq!((mounted, shown), (Ok(()), count), "{way:?} {count}");
         }
+    }
+
+    #[test]
+    fn a_root_on_overlayfs_is_refused_with_the_way_out() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lowers = stack(dir.path(), 1);
+        let userxattr = !in_first_user_namespace();
+        let merged = dir.path().join("merged");
+        mount_stack(lowers, userxattr, dir.path(), &merged).expect("a plain root");
+        let lowers = stack(&merged, 1);
+        let upper = merged.join("merged");
+        let refused = mount_stack(lowers, userxattr, &merged, &upper);
+        unmount_rootfs(dir.path()).expect("it is ours");
+        let error = refused.expect_err("an overlay is no place for one's upper directory");
+        assert!(error.to_string().contains("is on overlayfs"), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("--data-root")));
     }
 
     #[test]
