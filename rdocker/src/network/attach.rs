@@ -20,8 +20,8 @@ use super::proxy::Proxy;
 use super::registry::{self, Networks};
 use super::sandbox::Sandbox;
 use super::{
-    Address, DEFAULT, Endpoint, Network, Pool, Protocol, Wish, bridge, firewall, ipam, mac_of,
-    parse_mac, show_mac,
+    Address, DEFAULT, Endpoint, Network, Pool, Protocol, Wish, bridge, conntrack, firewall, ipam,
+    mac_of, parse_mac, show_mac,
 };
 use crate::container::id;
 use crate::error::{Error, Result};
@@ -176,6 +176,7 @@ impl Attached {
             write_places(networks, &places)?;
             firewall::sync(host, networks)?;
             for place in &places {
+                conntrack::forget(&place.endpoint);
                 publish_names(host, networks, &place.network)?;
             }
         }
@@ -393,6 +394,7 @@ impl Attached {
         if !endpoint.ports.is_empty() {
             self.proxy = None;
             firewall::sync(host, networks)?;
+            conntrack::forget(endpoint);
         }
         self.endpoints.retain(|own| own.network != endpoint.network);
         publish_names(host, networks, &networks.find(&endpoint.network)?)
@@ -635,6 +637,8 @@ pub fn clean(host: &Host, networks: &Networks<'_>) -> Result<()> {
         return Ok(());
     }
     firewall::sync(host, networks)?;
+    let lost = before.iter().filter(|place| !place.is_kept());
+    lost.for_each(conntrack::forget);
     let lost = |network: &&Network| {
         let mut places = before.iter().filter(|place| !place.is_kept());
         places.any(|place| place.network == network.id)
@@ -666,6 +670,7 @@ fn give_back(host: &Host, networks: &Networks<'_>, id: &str) -> Result<()> {
     networks.store.write(forget)?;
     if places.iter().any(|place| !place.ports.is_empty()) {
         firewall::sync(host, networks)?;
+        places.iter().for_each(conntrack::forget);
     }
     let all = networks.list()?;
     let on = |network: &&Network| places.iter().any(|place| place.network == network.id);

@@ -3,7 +3,7 @@
 //! A start goes through the files in this order: [`registry`] finds the networks and gives
 //! addresses ([`ipam`]), [`bridge`] sees to the bridge, [`sandbox`] makes the container's network
 //! namespace, [`ports`] binds what is published, [`firewall`] puts the rules of [`rules`] in
-//! place, [`files`] writes /etc/hosts, [`dns`] and [`proxy`] serve while the container runs.
+//! place and [`conntrack`] forgets what went another way before, [`files`] writes /etc/hosts, [`dns`] and [`proxy`] serve while the container runs.
 //! [`attach`] is that order. A plain user's container has [`pasta`] in place of a bridge.
 //!
 //! Nothing here survives its container by accident: a namespace lives as long as a descriptor of
@@ -12,6 +12,7 @@
 
 pub mod attach;
 pub mod bridge;
+mod conntrack;
 pub mod dns;
 pub mod files;
 pub mod firewall;

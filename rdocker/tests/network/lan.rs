@@ -129,12 +129,17 @@ pub fn seen(text: &str) -> String {
 
 /// What comes back for a datagram; empty if nothing does.
 pub fn echo(address: &str) -> String {
+    echo_from(0, address)
+}
+
+/// The same from a port of our own, 0 being any.
+pub fn echo_from(port: u16, address: &str) -> String {
     let any = if address.starts_with('[') {
-        "[::]:0"
+        "[::]"
     } else {
-        "0.0.0.0:0"
+        "0.0.0.0"
     };
-    let socket = UdpSocket::bind(any).unwrap();
+    let socket = UdpSocket::bind(format!("{any}:{port}")).unwrap();
     socket
         .set_read_timeout(Some(Duration::from_millis(700)))
         .unwrap();

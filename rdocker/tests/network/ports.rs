@@ -1,7 +1,7 @@
 use std::net::{TcpListener, UdpSocket};
 
 use crate::host::{TestHost, eventually};
-use crate::lan::{HOST4, HOST6, LAN4, LAN6, Lan, echo, fetch, sh};
+use crate::lan::{HOST4, HOST6, LAN4, LAN6, Lan, echo, echo_from, fetch, sh};
 use crate::{address, fetch_from, web};
 
 /// Who asks, at which address, and whom the server sees.
@@ -170,21 +170,10 @@ fn worker() {
     }
 }
 
-#[test]
-fn datagrams_are_published_too() {
-    let host = TestHost::new();
-    let lan = Lan::new();
+/// Starts a container that sends datagrams to its port 53 back.
+fn udp_server(host: &TestHost, flags: &[&str]) {
     let program = format!("{}:/echo:ro", std::env::current_exe().unwrap().display());
-    let flags = [
-        "run",
-        "-d",
-        "-e",
-        "UDP_ECHO=1",
-        "-v",
-        &program,
-        "-p",
-        "5300:53/udp",
-    ];
+    let run = ["run", "-d", "-e", "UDP_ECHO=1", "-v", &program];
     let command = [
         "busybox",
         "/echo",
@@ -192,13 +181,43 @@ fn datagrams_are_published_too() {
         "ports::worker",
         "--test-threads=1",
     ];
-    host.run(&[&flags[..], &command[..]].concat()).ok();
+    host.run(&[&run[..], flags, &command[..]].concat()).ok();
+}
+
+#[test]
+fn datagrams_are_published_too() {
+    let host = TestHost::new();
+    let lan = Lan::new();
+    udp_server(&host, &["-p", "5300:53/udp"]);
     let gateway = "ping from 172.17.0.1".to_owned();
     eventually("the server's start", || echo("127.0.0.1:5300") == gateway);
     assert_eq!(echo("[::1]:5300"), gateway);
     let on_host = format!("{HOST4}:5300");
     assert_eq!(echo(&on_host), format!("ping from {HOST4}"));
     assert_eq!(lan.within(|| echo(&on_host)), format!("ping from {LAN4}"));
+}
+
+#[test]
+fn a_client_that_keeps_its_port_reaches_the_container_that_follows() {
+    let host = TestHost::new();
+    let lan = Lan::new();
+    host.run(&["network", "create", "--subnet", "10.77.0.0/24", "n"])
+        .ok();
+    let start = |address: &str| {
+        let flags = ["--network", "n", "--ip", address, "-p", "5300:53/udp"];
+        udp_server(&host, &[&flags[..], &["--name", "web"]].concat());
+        eventually("the server's start", || !echo("127.0.0.1:5300").is_empty());
+    };
+    let ask = || lan.within(|| echo_from(4444, &format!("{HOST4}:5300")));
+    start("10.77.0.10");
+    assert_eq!(ask(), format!("ping from {LAN4}"));
+    // It asks on while nobody is there, which the kernel remembers too.
+    host.run(&["rm", "-f", "web"]).ok();
+    assert_eq!(ask(), "");
+    start("10.77.0.11");
+    assert_eq!(ask(), format!("ping from {LAN4}"));
+    host.run(&["network", "disconnect", "n", "web"]).ok();
+    assert_eq!(ask(), "");
 }
 
 #[test]

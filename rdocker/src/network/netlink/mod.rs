@@ -79,6 +79,12 @@ impl Message {
         message
     }
 
+    /// What follows the header.
+    #[cfg(test)]
+    pub fn body(&self) -> &[u8] {
+        &self.bytes[HEADER..]
+    }
+
     fn finish(mut self, flags: u16, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(self.bytes.len()).expect("messages here are short");
         let given = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]);
