@@ -2,8 +2,9 @@
 //!
 //! What a repository or its URL says must not run anything here: arguments are never a shell's,
 //! references may not look like options, only https and ssh are spoken, hooks and the system's
-//! configuration are off, submodules are not fetched, and the subdirectory is opened without
-//! following any link (CVE-2019-13139, CVE-2026-33748).
+//! configuration are off, and the subdirectory is opened without following any link
+//! (CVE-2019-13139, CVE-2026-33748). Submodules are fetched, as Docker fetches them, under the
+//! same rules: git hands its settings on to the processes that it starts for them.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -100,6 +101,12 @@ impl Git {
             self.git(dir, &["checkout", "--quiet", "--detach", reference])?;
         } else {
             self.git(dir, &["checkout", "--quiet", "--detach", "FETCH_HEAD"])?;
+        }
+        if dir.join(".gitmodules").symlink_metadata().is_ok() {
+            // What a relative URL in .gitmodules is relative to.
+            self.git(dir, &["config", "remote.origin.url", &self.url])?;
+            let update = ["submodule", "--quiet", "update", "--init", "--recursive"];
+            self.git(dir, &[&update[..], &["--depth=1"]].concat())?;
         }
         let commit = self.git(dir, &["rev-parse", "HEAD"])?;
         Ok(commit.trim().to_owned())

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::project::Project;
@@ -99,30 +100,53 @@ fn the_dockerfiles_own_ignore_file_comes_first() {
     );
 }
 
-/// A git command whose ssh is a shell on this machine.
+/// Runs git in a directory.
+fn git(dir: &Path, args: &[&str]) -> String {
+    let who = ["-c", "user.name=t", "-c", "user.email=t@t"];
+    let out = Command::new("git")
+        .current_dir(dir)
+        .args(who)
+        .args(["-c", "init.defaultBranch=main"])
+        .args(args)
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{args:?} {error}");
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+/// A `build` of a repository over ssh, which is a shell on this machine; its stderr if it fails.
+fn build_from(project: &Project, name: &str, place: &str) -> Result<(), String> {
+    let out = project
+        .host
+        .command(&["build", "--network", "none", "-q", "-t", name, place])
+        .env("GIT_SSH", ssh(project))
+        .env("GIT_SSH_VARIANT", "simple")
+        .output()
+        .unwrap();
+    match out.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
+    }
+}
+
+/// A program that git takes for ssh.
+fn ssh(project: &Project) -> PathBuf {
+    let ssh = project.host.path().join("ssh");
+    fs::write(
+        &ssh,
+        "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n",
+    )
+    .unwrap();
+    fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    ssh
+}
+
+/// A repository with two commits.
 fn repository(project: &Project) -> String {
     let dir = project.host.path().join("repo");
     fs::create_dir(&dir).unwrap();
-    let git = |args: &[&str]| {
-        let out = Command::new("git")
-            .current_dir(&dir)
-            .args([
-                "-c",
-                "user.name=t",
-                "-c",
-                "user.email=t@t",
-                "-c",
-                "init.defaultBranch=main",
-            ])
-            .args(args)
-            .output()
-            .unwrap();
-        assert!(
-            out.status.success(),
-            "{args:?} {}",
-            String::from_utf8_lossy(&out.stderr)
-        );
-    };
+    let git = |args: &[&str]| git(&dir, args);
     git(&["init", "-q", "."]);
     fs::create_dir(dir.join("sub")).unwrap();
     fs::write(dir.join("Dockerfile"), "FROM busybox\nCOPY file /got\n").unwrap();
@@ -146,45 +170,24 @@ fn repositories_are_contexts_and_sources() {
     let project = Project::new();
     let path = repository(&project);
     let url = format!("ssh://git@nowhere{path}");
-    let ssh = project.host.path().join("ssh");
-    fs::write(
-        &ssh,
-        "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n",
-    )
-    .unwrap();
-    fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let build = |name: &str, place: &str| {
-        let out = project
-            .host
-            .command(&["build", "--network", "none", "-q", "-t", name, place])
-            .env("GIT_SSH", &ssh)
-            .env("GIT_SSH_VARIANT", "simple")
-            .output()
-            .unwrap();
-        (
-            out.status.success(),
-            String::from_utf8_lossy(&out.stderr).into_owned(),
-        )
-    };
     for (fragment, want) in [
         ("", "later"),
         ("#v1", "main"),
         ("#:sub", "sub"),
         ("#main:sub", "sub"),
     ] {
-        let (done, error) = build("git", &format!("{url}{fragment}"));
-        assert!(done, "{fragment}: {error}");
+        let built = build_from(&project, "git", &format!("{url}{fragment}"));
+        assert_eq!(built, Ok(()), "{fragment}");
         assert_eq!(project.sh("git", "cat /got"), want, "{fragment}");
     }
     for fragment in ["#:out", "#nosuch", "#--upload-pack=touch /tmp/x"] {
-        let (done, error) = build("git", &format!("{url}{fragment}"));
-        assert!(!done, "{fragment}");
+        let error = build_from(&project, "git", &format!("{url}{fragment}")).unwrap_err();
         assert!(error.starts_with("Error: "), "{error}");
     }
     let out = project
         .host
         .command(&["build", "--network", "none", "-q", "-t", "added", "-"])
-        .env("GIT_SSH", &ssh)
+        .env("GIT_SSH", ssh(&project))
         .env("GIT_SSH_VARIANT", "simple")
         .stdin(std::process::Stdio::piped())
         .spawn()
@@ -203,6 +206,55 @@ fn repositories_are_contexts_and_sources() {
         project.sh("added", "cat /src/file; ls -a /src | grep -c .git; true"),
         "main\n0"
     );
+}
+
+/// Makes `dir` a repository in which `lib` is a submodule: the repository `of`, found at `url`.
+fn with_submodule(dir: &Path, of: &Path, url: &str) {
+    let commit = git(of, &["rev-parse", "HEAD"]);
+    let modules = format!("[submodule \"lib\"]\n\tpath = lib\n\turl = {url}\n");
+    fs::write(dir.join(".gitmodules"), modules).unwrap();
+    git(dir, &["init", "-q", "."]);
+    git(dir, &["add", "."]);
+    let entry = format!("160000,{commit},lib");
+    git(dir, &["update-index", "--add", "--cacheinfo", &entry]);
+    git(dir, &["commit", "-qm", "with a submodule"]);
+}
+
+#[test]
+fn submodules_come_with_a_repository_by_the_same_transports_only() {
+    let project = Project::new();
+    let dir = |name: &str| {
+        let dir = project.host.path().join(name);
+        fs::create_dir(&dir).unwrap();
+        dir
+    };
+    let (inner, middle, outer) = (dir("inner"), dir("middle"), dir("outer"));
+    fs::write(inner.join("file"), "inner\n").unwrap();
+    git(&inner, &["init", "-q", "."]);
+    git(&inner, &["add", "."]);
+    git(&inner, &["commit", "-qm", "one"]);
+    with_submodule(&middle, &inner, "../inner");
+    let url = |dir: &Path| format!("ssh://git@nowhere{}", dir.display());
+    let dockerfile = "FROM busybox\nCOPY lib/lib/file /got\n";
+    fs::write(outer.join("Dockerfile"), dockerfile).unwrap();
+    with_submodule(&outer, &middle, &url(&middle));
+    assert_eq!(build_from(&project, "git", &url(&outer)), Ok(()));
+    assert_eq!(project.sh("git", "cat /got"), "inner");
+    let proof = project.host.path().join("proof");
+    let attacks = [
+        middle.display().to_string(),
+        format!("file://{}", middle.display()),
+        format!("ext::sh -c touch% {}", proof.display()),
+        format!("-u./$(touch {})", proof.display()),
+    ];
+    for (number, attack) in attacks.iter().enumerate() {
+        let dir = dir(&format!("attack{number}"));
+        fs::write(dir.join("Dockerfile"), dockerfile).unwrap();
+        with_submodule(&dir, &middle, attack);
+        let error = build_from(&project, "git", &url(&dir)).unwrap_err();
+        assert!(error.starts_with("Error: "), "{error}");
+        assert!(!proof.exists(), "{attack}");
+    }
 }
 
 /// A server of one file that answers as often as it is asked.
