@@ -1,10 +1,15 @@
 //! The build cache: what a step gave the last time, by its key, in the store's database.
+//!
+//! Images remember the keys of their steps too, in the comments of their history: one that
+//! `--cache-from` names is a cache wherever it came from.
 
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::OptionalExtension;
 
 use crate::image::Result;
+use crate::image::config::{History, ImageConfig};
 use crate::store::Store;
 use crate::store::digest::Digest;
 use crate::store::gc::stored_digest;
@@ -17,6 +22,36 @@ pub struct Outcome {
     pub diff_id: Option<Digest>,
     /// When the step ran, RFC 3339.
     pub created: String,
+}
+
+/// What comes before the key in a comment of an image's history.
+const COMMENT: &str = "rdocker.step ";
+
+/// What the history of an image says of the step with this key.
+pub fn comment(key: &Digest) -> String {
+    format!("{COMMENT}{key}")
+}
+
+/// Adds what the history of an image tells of its steps.
+pub fn learn(known: &mut HashMap<Digest, Outcome>, image: &ImageConfig) {
+    let mut layers = image.rootfs.diff_ids.iter();
+    for step in &image.history {
+        let diff_id = (!step.empty_layer)
+            .then(|| layers.next().cloned())
+            .flatten();
+        // A step that made a layer without one to show is a history that is wrong.
+        if diff_id.is_none() && !step.empty_layer {
+            return;
+        }
+        if let Some(key) = key_of(step) {
+            let created = step.created.clone().unwrap_or_default();
+            known.insert(key, Outcome { diff_id, created });
+        }
+    }
+}
+
+fn key_of(step: &History) -> Option<Digest> {
+    step.comment.as_deref()?.strip_prefix(COMMENT)?.parse().ok()
 }
 
 /// One row of `builder prune` and `system df`.

@@ -34,7 +34,7 @@ mod stage;
 mod transfer;
 pub mod tree;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -45,7 +45,7 @@ use crate::host::Host;
 use crate::image::config::ImageConfig;
 use crate::image::platform::Platform;
 use crate::image::registry::RegistryOptions;
-use crate::image::{Images, Reference};
+use crate::image::{self, Images, Reference};
 use crate::runtime::Runtime;
 use crate::store::digest::Digest;
 use crate::store::lease::Lease;
@@ -74,6 +74,8 @@ pub struct Options {
     pub no_cache: bool,
     /// `--no-cache-filter`: stages that are built anew.
     pub no_cache_stages: BTreeSet<String>,
+    /// `--cache-from`: images that are here.
+    pub cache_from: Vec<String>,
     /// `--pull`.
     pub pull: bool,
     /// `--platform`.
@@ -163,6 +165,8 @@ pub(crate) struct Build<'a> {
     needed: Vec<bool>,
     steps: usize,
     epoch: Option<i64>,
+    /// What the images of `--cache-from` tell of their steps.
+    known: HashMap<Digest, cache::Outcome>,
     board: Board,
     snapshots: source::Snapshots,
 }
@@ -237,6 +241,7 @@ pub fn build(
         platform,
         steps,
         epoch: globals.epoch(),
+        known: known(images, &options.cache_from, report)?,
         board: Board {
             slots: Mutex::new(file.stages.iter().map(|_| None).collect()),
             changed: Condvar::new(),
@@ -258,6 +263,25 @@ pub fn build(
         configs: state.configs,
         base: state.base,
     })
+}
+
+/// What the images of `--cache-from` tell of their steps; one that is not here tells nothing.
+fn known(
+    images: Images<'_>,
+    names: &[String],
+    report: &dyn Report,
+) -> Result<HashMap<Digest, cache::Outcome>> {
+    let mut known = HashMap::new();
+    for name in names {
+        match images.resolve(name) {
+            Ok(image) => cache::learn(&mut known, &image.config),
+            Err(image::Error::NoSuchImage { .. }) => report.step(Event::Warning(&format!(
+                "[Warning] --cache-from: there is no image {name} here, pull it to use it"
+            ))),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(known)
 }
 
 /// The number of the stage to build: by name, by number, else the last.

@@ -8,10 +8,11 @@ use super::scope::Scope;
 use super::source::Root;
 use super::{Build, cancelled, stage_of};
 use crate::container::identity::Accounts;
+use crate::container::merge::DEFAULT_PATH;
 use crate::dockerfile::{Instruction, Stage, Step, instruction};
 use crate::error::{Error, Result};
-use crate::image::config::{History, ImageConfig};
-use crate::image::instruction::{change, command_line, workdir};
+use crate::image::config::{History, ImageConfig, chain_id};
+use crate::image::instruction::{change, command_line, env_value, set_env, workdir};
 use crate::image::layer::files::open_in_root;
 use crate::image::platform::Platform;
 use crate::image::pull::PullOptions;
@@ -135,6 +136,11 @@ impl Build<'_> {
             Some(at) => self.result_of(at)?,
             None => self.base_state(&base, &platform)?,
         };
+        // Docker's images always name a PATH, also those from scratch.
+        let env = &mut state.config.config.env;
+        if env_value(env, "PATH").is_none() {
+            set_env(env, "PATH", DEFAULT_PATH);
+        }
         if let Some(epoch) = self.epoch
             && state.chains.is_empty()
         {
@@ -368,7 +374,7 @@ impl Work<'_, '_> {
         }
         let build = self.build;
         let Some(outcome) = cache::find(build.lease, &plan.key)? else {
-            return Ok(false);
+            return self.known(at, plan);
         };
         if let Some(diff_id) = &outcome.diff_id {
             let paths = build.paths(&self.state.chains);
@@ -378,6 +384,26 @@ impl Work<'_, '_> {
         }
         build.report.step(Event::Cached(at));
         self.record(plan, &outcome);
+        Ok(true)
+    }
+
+    /// Takes the step's result from an image of `--cache-from`, if one has it.
+    fn known(&mut self, at: At, plan: &Plan<'_>) -> Result<bool> {
+        let build = self.build;
+        let Some(outcome) = build.known.get(&plan.key) else {
+            return Ok(false);
+        };
+        if let Some(diff_id) = &outcome.diff_id {
+            // The key says what is below, so the layer is there if the image is.
+            let chain = chain_id(self.state.chains.last(), diff_id);
+            let kept = build.images.store().keep_layer(build.lease, &chain)?;
+            if kept.is_none() {
+                return Ok(false);
+            }
+            self.state.chains.push(chain);
+        }
+        build.report.step(Event::Cached(at));
+        self.record(plan, outcome);
         Ok(true)
     }
 
@@ -424,6 +450,7 @@ impl Work<'_, '_> {
         config.history.push(History {
             created: Some(outcome.created.clone()),
             created_by: Some(without_secrets(plan.created_by)),
+            comment: Some(cache::comment(&plan.key)),
             empty_layer: outcome.diff_id.is_none(),
             ..History::default()
         });

@@ -48,7 +48,7 @@ pub struct Build {
     /// Additional build contexts (name=path)
     #[arg(long, value_name = "NAME=PATH")]
     build_context: Vec<String>,
-    /// Images to consider as cache sources (accepted; what was built here is always considered)
+    /// Images here to consider as cache sources, beside what was built here
     #[arg(long, value_name = "IMAGE")]
     cache_from: Vec<String>,
     /// Name of the Dockerfile (default: "PATH/Dockerfile"; '-' is stdin)
@@ -232,11 +232,16 @@ impl Build {
             Output::parse(text).map_err(|why| Error::Invalid(format!("--output {text:?}: {why}")))
         };
         let mut outputs: Vec<Output> = self.output.iter().map(parse).collect::<Result<_>>()?;
-        if outputs.is_empty() {
+        if outputs.is_empty() || (self.push && !outputs.iter().any(Output::is_image)) {
             outputs.push(Output::Image {
                 names: Vec::new(),
-                push: self.push,
+                push: false,
             });
+        }
+        for output in &mut outputs {
+            if let Output::Image { push, .. } = output {
+                *push |= self.push;
+            }
         }
         Ok(outputs)
     }
@@ -260,6 +265,13 @@ impl Build {
                 "invalid entitlement: {entitlement}"
             )));
         }
+        let pushes = |output: &Output| matches!(output, Output::Image { push: true, .. });
+        if names.is_empty() && outputs.iter().any(pushes) {
+            return Err(Error::Hinted {
+                message: "tag is needed when pushing to registry".to_owned(),
+                hint: "name the image with -t REGISTRY/NAME".to_owned(),
+            });
+        }
         let limits = &self.limits;
         Ok(Options {
             dockerfile: self.file.clone(),
@@ -273,6 +285,12 @@ impl Build {
                 .iter()
                 .map(|name| name.to_ascii_lowercase())
                 .collect::<BTreeSet<_>>(),
+            cache_from: self
+                .cache_from
+                .iter()
+                .map(|text| cache_source(text))
+                .collect::<Result<Vec<_>>>()?
+                .concat(),
             pull: self.pull,
             platform: platform.map(str::parse).transpose()?,
             network: self.network.clone(),
@@ -384,6 +402,24 @@ fn pairs(flag: &str, list: &[String]) -> Result<BTreeMap<String, String>> {
         ))),
     };
     list.iter().map(one).collect()
+}
+
+/// The images of `NAME[,NAME…]` or `type=registry,ref=NAME`.
+fn cache_source(text: &str) -> Result<Vec<String>> {
+    if !text.contains('=') {
+        return Ok(text.split(',').map(str::to_owned).collect());
+    }
+    let field = |name: &str| {
+        let mut fields = text.split(',').filter_map(|field| field.split_once('='));
+        fields.find_map(|(key, value)| (key.trim() == name).then_some(value))
+    };
+    match (field("type"), field("ref")) {
+        (None | Some("registry"), Some(name)) => Ok(vec![name.to_owned()]),
+        _ => Err(Error::Hinted {
+            message: format!("invalid cache source {text:?}"),
+            hint: "name an image, or give type=registry,ref=IMAGE".to_owned(),
+        }),
+    }
 }
 
 /// `id=NAME[,src=FILE|,env=VARIABLE]`

@@ -410,7 +410,11 @@ mod tests {
         unmount_rootfs(dir.path()).expect("it is ours");
         let error = refused.expect_err("an overlay is no place for one's upper directory");
         assert!(error.to_string().contains("is on overlayfs"), "{error}");
-        assert!(error.hint().is_some_and(|hint| hint.contains("--data-root")));
+        assert!(
+            error
+                .hint()
+                .is_some_and(|hint| hint.contains("--data-root"))
+        );
     }
 
     #[test]

@@ -254,3 +254,41 @@ fn kill_9_at_any_moment_leaves_a_store_that_the_next_command_repairs() {
         ])
         .ok();
 }
+
+#[test]
+fn an_image_given_by_cache_from_is_a_cache_wherever_it_came_from() {
+    let project = Project::new();
+    let file = "FROM busybox\nENV A=1\nCOPY sub /s\nRUN echo one > /one\nWORKDIR /w\n";
+    project.build("c", file, &[]).ok();
+    let id = project.host.inspect("c", "{{.Id}}");
+    let tar = project.path("ignored.txt").display().to_string();
+    project.host.run(&["save", "-o", &tar, "c"]).ok();
+    let forget = || {
+        project.host.run(&["builder", "prune", "-af"]).ok();
+    };
+    let came_back = || {
+        project.host.run(&["rmi", "-f", "c"]).ok();
+        forget();
+        project.host.run(&["load", "-i", &tar]).ok();
+    };
+    came_back();
+    let out = project.build("new", file, &["--cache-from", "nosuch,c"]);
+    assert_eq!(ran(&out.out), 0, "{}", out.out);
+    assert_eq!(project.host.inspect("new", "{{.Id}}"), id);
+    // Control: it is the flag that does it.
+    came_back();
+    project.host.run(&["rmi", "-f", "new"]).ok();
+    assert_eq!(ran(&project.build("new", file, &[]).ok()), 1);
+    forget();
+    let reference = ["--cache-from", "type=registry,ref=c"];
+    assert_eq!(ran(&project.build("new", file, &reference).ok()), 0);
+    assert_eq!(
+        ran(&project
+            .build("new", file, &[&reference[..], &["--no-cache"]].concat())
+            .ok()),
+        1
+    );
+    forget();
+    project.write("sub/c.txt", "other content");
+    assert_eq!(ran(&project.build("new", file, &reference).ok()), 1);
+}

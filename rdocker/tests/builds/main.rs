@@ -6,6 +6,8 @@
 
 mod attacks;
 mod cache;
+#[path = "../common/mod.rs"]
+mod common;
 mod contexts;
 mod features;
 #[path = "../verbs/host.rs"]
@@ -13,4 +15,5 @@ mod features;
 mod host;
 mod podman;
 mod project;
+mod push;
 mod tutorials;

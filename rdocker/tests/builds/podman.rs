@@ -503,16 +503,6 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "OnBuild",
         "podman's inspect does not show it here",
     ),
-    (
-        "copy from an image",
-        "Env",
-        "podman sets PATH in an image from scratch",
-    ),
-    (
-        "scratch",
-        "Env",
-        "podman sets PATH in an image from scratch",
-    ),
     ("exclude", "s/d.md", "the text for podman does not copy it"),
 ];
 
