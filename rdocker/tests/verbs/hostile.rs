@@ -11,6 +11,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use rdocker::image::platform::Platform;
+use rdocker::store::digest::Digest;
 
 use crate::host::{TestHost, busybox_tar, eventually};
 
@@ -160,6 +162,40 @@ fn h10_files_of_an_image_that_never_end_do_not_hang_a_start() {
     assert_eq!(naive.unwrap().code(), Some(124), "control");
 }
 
+/// A stop signal that `import` refuses may still come in an archive.
+#[test]
+fn an_image_with_a_stop_signal_that_nobody_knows_is_stopped_by_sigterm() {
+    let host = TestHost::new();
+    let dir = host.path().join("archive");
+    fs::create_dir(&dir).unwrap();
+    fs::rename(busybox_tar(&dir), dir.join("layer.tar")).unwrap();
+    let layer = Digest::of(&fs::read(dir.join("layer.tar")).unwrap());
+    let config = serde_json::json!({
+        "architecture": Platform::host().architecture,
+        "os": "linux",
+        "config": {"Env": ["PATH=/bin"], "StopSignal": "NONSENSE"},
+        "rootfs": {"type": "layers", "diff_ids": [layer]},
+    });
+    let manifest = r#"[{"Config":"config.json","RepoTags":["odd:1"],"Layers":["layer.tar"]}]"#;
+    fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    fs::write(dir.join("manifest.json"), manifest).unwrap();
+    let tar = dir.join("odd.tar").display().to_string();
+    let made = Command::new("tar")
+        .current_dir(&dir)
+        .args(["-cf", &tar, "manifest.json", "config.json", "layer.tar"])
+        .status();
+    assert!(made.unwrap().success());
+    host.run(&["load", "-i", &tar]).ok();
+    let polite = "trap 'exit 4' TERM; touch /ready; while true; do sleep 0.1; done";
+    let flags = ["run", "-d", "--network", "none", "--name", "web", "odd:1"];
+    host.run(&[&flags[..], &["sh", "-c", polite]].concat()).ok();
+    eventually("the trap", || {
+        host.run(&["exec", "web", "test", "-e", "/ready"]).code == 0
+    });
+    host.run(&["stop", "-t", "5", "web"]).ok();
+    assert_eq!(host.inspect("web", "{{.State.ExitCode}}"), "4");
+}
+
 #[test]
 fn values_of_an_image_decide_nothing_on_the_host() {
     let host = TestHost::new();
@@ -174,7 +210,6 @@ fn values_of_an_image_decide_nothing_on_the_host() {
         "VOLUME /data",
         "ENV PATH=/bin LD_PRELOAD=/evil.so",
         "LABEL rdocker.network=host",
-        "STOPSIGNAL NONSENSE",
         "HEALTHCHECK --interval=100ms CMD touch /checked",
     ];
     image(&host, "values", to_the_host, &instructions);
