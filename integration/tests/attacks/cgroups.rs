@@ -15,11 +15,25 @@ pub const CASES: &[Case] = &[
         control: Control::Naive,
     },
     Case {
+        id: "F3",
+        seen: "CVE-2024-3154",
+        what: "annotations ask systemd to execute, own or reach something",
+        attack: super::systemd::properties,
+        control: Control::Undefended(super::systemd::allowed_property),
+    },
+    Case {
         id: "F4",
         seen: "CVE-2025-47291",
         what: "linux.cgroupsPath climbs out of the hierarchy",
         attack: climbing_path,
-        control: Control::Undefended(own_path),
+        control: Control::Naive,
+    },
+    Case {
+        id: "F5",
+        seen: "CVE-2021-43784",
+        what: "id maps and paths are too long for a length of 16 bits",
+        attack: long_messages,
+        control: Control::Naive,
     },
     Case {
         id: "F6",
@@ -83,38 +97,71 @@ fn cgroup_of(victim: &Victim, path: &str) -> (String, Outcome) {
     };
     let outcome = ended(&create);
     let _ = arena.runtime.call(&["delete", "--force", id]).run();
+    // What a path through it has left there.
+    let _ = fs::remove_dir(format!("/sys/fs/cgroup/pids/{token}"));
     (text, outcome)
 }
 
 fn climbing_path(victim: &Victim) -> Outcome {
     let mut last = None;
+    let long = format!("/TOKEN/{}", "long/".repeat(1000));
     for path in [
         "../../TOKEN",
         "/../../TOKEN",
         "/TOKEN/../../../TOKEN",
         "TOKEN/..",
         "/TOKEN/../..",
+        "//..//TOKEN",
+        &long,
     ] {
         let (text, outcome) = cgroup_of(victim, path);
         // A process that left the hierarchy is shown with "..", one that has no cgroup of its own
         // stays in that of the runtime.
-        let out = text.lines().any(|line| line.contains("/.."));
-        let none = !text.is_empty() && !text.contains("kt");
-        if out || none {
-            return Outcome::Bitten(format!("with {path} it is in {text}"));
+        if text.lines().any(|line| line.contains("/..")) {
+            return Outcome::Bitten(format!("with {path} it is outside"));
+        }
+        if !text.is_empty() && !text.contains("kt") {
+            return Outcome::Bitten(format!("with {path} it has no cgroup of its own"));
         }
         last = Some(outcome);
     }
     last.expect("there are paths")
 }
 
-/// That the oracle sees where a process is: one without a path of this test is found out.
-fn own_path(victim: &Victim) -> Outcome {
-    let (text, outcome) = cgroup_of(victim, "/TOKEN");
-    match text.contains("kt") {
-        true => Outcome::Bitten("the oracle tells a cgroup from another".into()),
-        false => outcome,
+/// A length that wraps would leave the container with other ids than it was to have.
+fn long_messages(victim: &Victim) -> Outcome {
+    let arena = victim.arena();
+    let mut last = None;
+    for (maps, path) in [
+        (340, 100),
+        (6_000, 100),
+        (70_000, 100),
+        (1, 66_000),
+        (1, 1 << 20),
+    ] {
+        let mut bundle = arena.bundle();
+        let list: Vec<_> = (0..maps)
+            .map(|id| json!({ "containerID": id, "hostID": 100_000 + id, "size": 1 }))
+            .collect();
+        bundle
+            .user_namespace(100_000, 65_536)
+            .set("/linux/uidMappings", list.clone())
+            .set("/linux/gidMappings", list)
+            .args(&["/bin/cat", "/proc/self/uid_map"]);
+        if path > 100 {
+            bundle.join("network", &format!("/{}", "x".repeat(path)));
+        }
+        let run = arena.run(&bundle);
+        let first: Vec<&str> = run.stdout.split_whitespace().take(3).collect();
+        if run.code == 0 && first != ["0", "100000", "1"] {
+            return Outcome::Bitten(format!(
+                "with {maps} maps it has the ids {}",
+                first.join(" ")
+            ));
+        }
+        last = Some(ended(&run));
     }
+    last.expect("there are lengths")
 }
 
 fn devices(victim: &Victim) -> Outcome {

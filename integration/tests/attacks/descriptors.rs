@@ -37,6 +37,20 @@ pub const CASES: &[Case] = &[
         attack: left_over,
         control: Control::Naive,
     },
+    Case {
+        id: "A5",
+        seen: "CVE-2015-1334, CVE-2016-8649",
+        what: "a container covers its /proc, so that exec writes to its files or waits for its FIFOs",
+        attack: covered_procfs,
+        control: Control::Naive,
+    },
+    Case {
+        id: "A6",
+        seen: "CVE-2022-1227",
+        what: "the image has tools of its own by the names that a runtime may want to execute",
+        attack: tools_of_the_image,
+        control: Control::Naive,
+    },
 ];
 
 /// What a peer may see: what every process of the container has.
@@ -159,4 +173,82 @@ fn left_over(victim: &Victim) -> Outcome {
         .lines()
         .any(|line| !matches!(line, "0" | "1" | "2" | "3"));
     unless(more, "it was left descriptors of the caller", &run)
+}
+
+/// What a runtime writes to in the procfs that it finds.
+const WRITTEN: [&str; 4] = ["oom_score_adj", "attr/exec", "attr/current", "setgroups"];
+
+fn covered_procfs(victim: &Victim) -> Outcome {
+    let arena = victim.arena();
+    let mut result = None;
+    for (way, make) in [("a file", "echo mine >"), ("a FIFO", "mkfifo ")] {
+        let mut bundle = arena.bundle();
+        bundle
+            .capabilities(&["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"])
+            .set("/process/oomScoreAdj", 100)
+            .sh(&format!(
+                "mount -t tmpfs decoy /proc
+                for dir in self thread-self 1; do
+                    mkdir -p /proc/$dir/attr /proc/$dir/fd /proc/$dir/ns
+                    for name in {}; do {make}/proc/$dir/$name; done
+                done
+                echo ready; exec sleep 1000000",
+                WRITTEN.join(" ")
+            ));
+        let container = arena.runtime.start(&bundle);
+        container.wait_for_stdout("ready");
+        let run = arena
+            .runtime
+            .call(&["exec", bundle.id(), "/bin/true"])
+            .through(&["timeout", "--signal=KILL", "5"])
+            .run();
+        if matches!(run.code, 124 | 137 | -9) {
+            return Outcome::Bitten(format!("{way} of the container holds it up"));
+        }
+        let covered = format!("/proc/{}/root/proc", container.pid());
+        for (dir, name) in ["self", "thread-self", "1"]
+            .into_iter()
+            .flat_map(|dir| WRITTEN.map(|name| (dir, name)))
+            .filter(|_| way == "a file")
+        {
+            let text = fs::read_to_string(format!("{covered}/{dir}/{name}")).unwrap_or_default();
+            if text != "mine\n" {
+                return Outcome::Bitten(format!("it wrote to the container's {dir}/{name}"));
+            }
+        }
+        result = Some(ended(&run));
+    }
+    result.expect("there are ways")
+}
+
+fn tools_of_the_image(victim: &Victim) -> Outcome {
+    let arena = victim.arena();
+    let mut bundle = arena.bundle();
+    for name in [
+        "ps", "top", "cat", "tar", "ls", "id", "nsenter", "ldconfig", "mount",
+    ] {
+        let place = format!("/bin/{name}");
+        let _ = fs::remove_file(bundle.rootfs().join(&place[1..]));
+        bundle.file(&place, "#!/bin/busybox sh\necho $0 >>/marker\n", 0o755);
+    }
+    bundle.args(&["/bin/busybox", "sleep", "1000000"]);
+    let container = arena.runtime.start(&bundle);
+    let mut last = container.call(&["state"]).run();
+    for verb in [
+        &["ps"][..],
+        &["events", "--stats"],
+        &["pause"],
+        &["resume"],
+        &["kill", "KILL"],
+    ] {
+        last = match verb {
+            ["kill", signal] => container.kill(signal),
+            _ => container.call(verb).run(),
+        };
+    }
+    let marker = fs::read_to_string(bundle.rootfs().join("marker")).unwrap_or_default();
+    match marker.lines().next() {
+        Some(name) => Outcome::Bitten(format!("{name} of the image was executed")),
+        None => ended(&last),
+    }
 }

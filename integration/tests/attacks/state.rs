@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -40,11 +41,25 @@ pub const CASES: &[Case] = &[
         control: Control::Naive,
     },
     Case {
+        id: "G7",
+        seen: "CVE-2017-5985, CVE-2022-47952",
+        what: "a user of the host gets rights by executing the runtime's file",
+        attack: setuid_file,
+        control: Control::Undefended(setuid_copy),
+    },
+    Case {
         id: "G8",
         seen: "pid reuse",
         what: "a stopped container's pid belongs to a bystander when it is killed",
         attack: recycled_pid,
         control: Control::Naive,
+    },
+    Case {
+        id: "G9",
+        seen: "decoders that panic",
+        what: "update, run and exec read JSON that nobody would write",
+        attack: hostile_json,
+        control: Control::Runc,
     },
 ];
 
@@ -153,6 +168,32 @@ fn hook_environment(victim: &Victim) -> Outcome {
     )
 }
 
+fn setuid_file(victim: &Victim) -> Outcome {
+    rights_of(victim, 0o755)
+}
+
+fn setuid_copy(victim: &Victim) -> Outcome {
+    rights_of(victim, 0o4755)
+}
+
+/// What a user's process that executes the file may do, if it is installed with `mode`.
+fn rights_of(victim: &Victim, mode: u32) -> Outcome {
+    let dir = tempfile::tempdir().expect("the temporary directory is writable");
+    let (arena, file) = victim.sacrifice(dir.path());
+    for (path, mode) in [(dir.path(), 0o755), (&file, mode)] {
+        fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("we own it");
+    }
+    let bundle = arena.bundle();
+    let user = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let run = arena.runtime.call_run(&bundle).through(&user).run();
+    unless(run.code == 0, "a user starts a container as root", &run)
+}
+
 fn recycled_pid(victim: &Victim) -> Outcome {
     let arena = victim.arena();
     let mut bundle = arena.bundle();
@@ -206,4 +247,55 @@ fn recycled_pid(victim: &Victim) -> Outcome {
         fs::write(&path, text).expect("it is a file of ours");
     }
     unless(hit, "the bystander is dead", &run)
+}
+
+/// Values of a type that nobody expects, in a place where there is usually an object.
+const ODD: [&str; 6] = [
+    "null",
+    "[null]",
+    "{\"\":null}",
+    "1e400",
+    "18446744073709551616",
+    "\"\\ud800\"",
+];
+
+fn hostile_json(victim: &Victim) -> Outcome {
+    let arena = victim.arena();
+    let mut bundle = arena.bundle();
+    bundle.sleeper();
+    let _container = arena.runtime.start(&bundle);
+    let file = arena.runtime.dir().join("hostile.json");
+    let name = file.to_string_lossy().into_owned();
+    let second = arena.bundle();
+    let config = second.save().join("config.json");
+    let valid = fs::read_to_string(&config).expect("it was written just now");
+    let deep = "[".repeat(200_000);
+    let mut texts: Vec<String> = vec![deep, "{".into(), "\0".into(), valid[..900].into()];
+    for odd in ODD {
+        texts.push(odd.into());
+        for field in [
+            "memory", "cpu", "blockIO", "pids", "linux", "process", "root", "mounts",
+        ] {
+            texts.push(format!("{{\"ociVersion\":\"1.0.2\",\"{field}\":{odd}}}"));
+        }
+    }
+    let mut last = None;
+    for text in &texts {
+        fs::write(&file, text).expect("the scratch directory is writable");
+        fs::write(&config, text).expect("the scratch directory is writable");
+        let path = second.path().to_string_lossy().into_owned();
+        for words in [
+            &["update", "--resources", &name, bundle.id()][..],
+            &["run", "--bundle", &path, second.id()],
+            &["exec", "--process", &name, bundle.id()],
+        ] {
+            let run = arena.runtime.call(words).run();
+            if run.code < 0 || run.stderr.contains("panic") {
+                let text: String = text.chars().take(60).collect();
+                return Outcome::Bitten(format!("{} of {text} crashes", words[0]));
+            }
+            last = Some(ended(&run));
+        }
+    }
+    last.expect("there are texts")
 }

@@ -1,7 +1,7 @@
-//! E: terminal, session, keys.
+//! B6 and E: terminal, session, keys.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 
 use integration::{Terminal, sys};
 use serde_json::json;
@@ -9,6 +9,13 @@ use serde_json::json;
 use super::{Case, Control, Outcome, Victim, ended, unless};
 
 pub const CASES: &[Case] = &[
+    Case {
+        id: "B6",
+        seen: "CVE-2025-52565",
+        what: "/dev/console is a link to a file that the container's user may not write",
+        attack: linked_console,
+        control: Control::Runc,
+    },
     Case {
         id: "E1",
         seen: "CVE-2016-10124, CVE-2017-5226",
@@ -31,6 +38,32 @@ pub const CASES: &[Case] = &[
         control: Control::Runc,
     },
 ];
+
+fn linked_console(victim: &Victim) -> Outcome {
+    let arena = victim.arena();
+    let mut bundle = arena.bundle();
+    let dev = arena.runtime.dir().join("dev");
+    for dir in ["pts", "shm", "mqueue"] {
+        fs::create_dir_all(dev.join(dir)).expect("the scratch directory is writable");
+    }
+    for (name, target) in [("ptmx", "pts/ptmx"), ("console", "/treasure/secret")] {
+        symlink(target, dev.join(name)).expect("the scratch directory is writable");
+    }
+    if let Some(mounts) = bundle.spec["mounts"].as_array_mut() {
+        mounts.retain(|entry| entry["destination"] != "/dev");
+    }
+    let mounts = &mut bundle.spec["mounts"];
+    let bound =
+        json!({ "destination": "/dev", "source": dev, "type": "bind", "options": ["rbind"] });
+    mounts.as_array_mut().expect("a list").insert(1, bound);
+    bundle
+        .bind(&arena.canary, "/treasure", "rbind")
+        .set("/process/terminal", true)
+        .set("/process/user", json!({ "uid": 1000, "gid": 1000 }));
+    let (_terminal, slave) = Terminal::open();
+    let run = arena.runtime.call_run(&bundle).on_terminal(&slave).run();
+    arena.canary_lives(&run)
+}
 
 fn typed_in(victim: &Victim) -> Outcome {
     let arena = victim.arena();
