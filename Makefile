@@ -17,7 +17,7 @@ TEST_PACKAGES := $(TRY_PACKAGES) runc crun strace valgrind uidmap libseccomp-dev
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build release install deb reproducible try test lint docs bench
+.PHONY: build release install deb reproducible try test lint docs bench fuzz
 
 # What `keel --version` shows; "unknown" in a build from an archive.
 build release: export KEEL_COMMIT ?= $(shell git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)
@@ -83,3 +83,12 @@ docs:
 # More peers or fewer scenarios: make bench BENCH='--peer youki=/path --only exec'
 bench: build
 	cargo run --release -p bench -- --json target/bench.json --svg target/bench.svg $(BENCH)
+
+# Hostile input for what keel reads, FUZZ_SECONDS for each target: nightly Rust, and
+# `cargo install cargo-fuzz`. Findings are in fuzz/artifacts.
+FUZZ_SECONDS ?= 20
+fuzz:
+	cargo +nightly fuzz build
+	for seeds in fuzz/seeds/*; do target=$${seeds##*/}; mkdir -p fuzz/corpus/$$target; \
+		cargo +nightly fuzz run $$target fuzz/corpus/$$target $$seeds -- \
+			-max_total_time=$(FUZZ_SECONDS) -dict=fuzz/json.dict -print_final_stats=1 || exit; done

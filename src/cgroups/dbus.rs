@@ -292,7 +292,7 @@ fn whole_length(start: &[u8; 16]) -> Option<usize> {
 }
 
 /// Reads a whole message; `None` if it breaks the specification.
-fn parse(bytes: &[u8]) -> Option<Message> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
     let mut message = Message {
         kind: *bytes.get(1)?,
         ..Message::default()

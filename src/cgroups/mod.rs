@@ -10,6 +10,8 @@
 mod dbus;
 mod devices;
 mod dir;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod limits;
 mod limits_v1;
 mod limits_v2;

@@ -304,7 +304,7 @@ pub fn psi(dir: &Dir, file: &str) -> Result<Option<Psi>> {
     Ok(text(dir, file)?.map(|text| parse_psi(&text)))
 }
 
-fn parse_psi(text: &str) -> Psi {
+pub(super) fn parse_psi(text: &str) -> Psi {
     let mut psi = Psi::default();
     for line in text.lines() {
         let mut words = line.split_whitespace();

@@ -28,8 +28,8 @@ mod abi;
 mod bpf;
 mod rules;
 mod tables;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -244,7 +244,7 @@ fn random_profile(random: &mut Random) -> LinuxSeccomp {
         "defaultAction": ACTIONS[random.below(8)], "architectures": arches,
         "syscalls": syscalls, "listenerPath": "/run/agent.sock",
     });
-    serde_json::from_value(profile).unwrap()
+    serde_json::from_value(profile).expect("it has what a profile needs")
 }
 
 fn random_call(random: &mut Random, profile: &LinuxSeccomp, native: Abi) -> Call {
@@ -293,6 +293,38 @@ fn random_call(random: &mut Random, profile: &LinuxSeccomp, native: Abi) -> Call
     let mut args = [0; 6];
     args.fill_with(|| random.value());
     Call { arch, nr, args }
+}
+
+/// That the compiled profile answers `calls` (arch, number, arguments) as a plain reading of it does;
+/// a profile that is refused is not looked at. What the fuzz target asks.
+///
+/// # Panics
+/// If it does not.
+#[cfg(fuzzing)]
+pub fn assert_agreement(profile: &LinuxSeccomp, native: usize, calls: &[(u32, u32, [u64; 6])]) {
+    let natives: Vec<Abi> = ABIS.into_iter().filter(|abi| *abi != Abi::X32).collect();
+    let native = natives[native % natives.len()];
+    let Ok(filter) = compile_for(profile, native) else {
+        return;
+    };
+    check(&filter.program);
+    let plain = Plain::new(profile, native);
+    let own = native.audit_arch();
+    for (arch, nr, args) in calls {
+        for arch in [own, *arch] {
+            let call = Call {
+                arch,
+                nr: *nr,
+                args: *args,
+            };
+            let (got, _) = run(&filter.program, &call, native.is_big_endian());
+            assert_eq!(
+                got,
+                plain.verdict(&call),
+                "{native:?}, {call:x?}: {profile:?}"
+            );
+        }
+    }
 }
 
 #[test]
