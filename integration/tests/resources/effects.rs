@@ -81,6 +81,29 @@ fn burst_lets_a_container_use_what_it_saved() {
 }
 
 #[test]
+fn events_tell_how_long_a_container_waited() {
+    let runtime = Runtime::new();
+    if !is_v2() || runtime.differs("1.1.5 does not report pressure") {
+        return;
+    }
+    let (waits, rests) = (
+        burner(&runtime, json!({ "quota": 10_000, "period": 100_000 })),
+        runtime.start(&limited(&runtime, json!({}))),
+    );
+    let pressure = |container: &Container<'_>| {
+        let run = container.call(&["events", "--stats"]).run().succeeds();
+        let event: Value = serde_json::from_str(&run.stdout).expect("JSON");
+        let cpu = &event["data"]["cpu"]["psi"]["some"];
+        let share = cpu["avg10"].as_f64();
+        share.unwrap_or_else(|| panic!("no pressure in {event}"))
+    };
+    wait_for("a container held at a tenth of a processor to wait", || {
+        pressure(&waits) > 40.0
+    });
+    assert!(pressure(&rests) < 10.0, "{}", pressure(&rests));
+}
+
+#[test]
 fn a_process_becomes_real_time_only_where_the_container_has_time_for_it() {
     let runtime = Runtime::new();
     // v2 has no such limits: bad_input.rs shows that they are refused.
