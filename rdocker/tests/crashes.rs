@@ -6,14 +6,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "common/moments.rs"]
+mod moments;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::{Host, Protection, Registry, name_of, noise, root_tar};
+use moments::Moments;
 use rdocker::image::create::{CommitOptions, ImportOptions};
 use rdocker::image::pull::PullOptions;
 use rdocker::image::registry::RegistryOptions;
@@ -83,18 +86,6 @@ fn start(host: &Host, verb: &str, argument: &str) -> Child {
         .unwrap()
 }
 
-/// A stream of numbers that looks random and is the same every time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: Duration) -> Duration {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        end.mul_f64((self.0 % 10_000) as f64 / 10_000.0)
-    }
-}
-
 /// Kills the work at `rounds` random points of its life, and checks the store after each.
 fn torture(host: &Host, verb: &str, argument: &str, rounds: u32, mut before: impl FnMut()) {
     before();
@@ -103,16 +94,17 @@ fn torture(host: &Host, verb: &str, argument: &str, rounds: u32, mut before: imp
         start(host, verb, argument).wait().unwrap().success(),
         "{verb}: the control run"
     );
-    let whole = begin.elapsed();
-    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut moments = Moments::new(0x1234_5678_9abc_def1, begin.elapsed());
     let mut killed = 0;
     for round in 0..rounds {
         before();
         let mut child = start(host, verb, argument);
-        std::thread::sleep(random.below(whole));
+        std::thread::sleep(moments.next());
         // It may be finished by now; then the round only checks the result.
         let _ = child.kill();
-        killed += u32::from(!child.wait().unwrap().success());
+        let in_time = !child.wait().unwrap().success();
+        moments.learn(in_time);
+        killed += u32::from(in_time);
         assert_consistent(host, &format!("{verb} {round}"));
     }
     assert!(

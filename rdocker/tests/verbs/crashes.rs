@@ -9,24 +9,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::host::{TestHost, eventually};
+use crate::moments::Moments;
 
 fn rounds() -> u32 {
     if std::env::var("KEEL_SOAK").is_ok_and(|size| size == "full") {
         250
     } else {
         4
-    }
-}
-
-/// Numbers that look random and are the same every time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: Duration) -> Duration {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        end.mul_f64((self.0 % 10_000) as f64 / 10_000.0)
     }
 }
 
@@ -117,15 +106,17 @@ fn a_killed_run_leaves_nothing_that_the_next_commands_do_not_take() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let begun = Instant::now();
     host.run(&args).ok();
-    let whole = begun.elapsed();
+    let mut moments = Moments::new(0x9e37_79b9_7f4a_7c15, begun.elapsed());
     host.run(&["rm", "web"]).ok();
     let args = run("60");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut made = 0;
-    for round in 0..rounds() {
+    for round in 0..rounds() * 10 {
+        if round >= rounds() && made > 0 {
+            break;
+        }
         let mut child = start(&host, &args);
-        sleep(random.below(whole));
+        sleep(moments.next());
         child.kill().unwrap();
         child.wait().unwrap();
         if round % 2 == 0 {
@@ -148,10 +139,12 @@ fn a_killed_run_leaves_nothing_that_the_next_commands_do_not_take() {
 fn a_killed_rm_is_finished_by_the_next() {
     let host = TestHost::new();
     let parent = Parent(format!("rdocker-crash-rm-{}", std::process::id()));
-    let mut whole = Duration::ZERO;
-    let mut random = Random(0xd1b5_4a32_d192_ed03);
+    let mut moments = Moments::new(0xd1b5_4a32_d192_ed03, Duration::ZERO);
     let mut killed = 0;
-    for round in 0..=rounds() {
+    for round in 0..=rounds() * 10 {
+        if round > rounds() && killed > 0 {
+            break;
+        }
         host.busybox(
             &[
                 "-d",
@@ -169,12 +162,14 @@ fn a_killed_rm_is_finished_by_the_next() {
         let mut child = start(&host, &["rm", "-f", "-v", "web"]);
         if round == 0 {
             child.wait().unwrap();
-            whole = begun.elapsed();
+            moments = Moments::new(0xd1b5_4a32_d192_ed03, begun.elapsed());
             continue;
         }
-        sleep(random.below(whole));
+        sleep(moments.next());
         child.kill().unwrap();
-        killed += u32::from(!child.wait().unwrap().success());
+        let in_time = !child.wait().unwrap().success();
+        moments.learn(in_time);
+        killed += u32::from(in_time);
         // It is there as a whole, or it is gone.
         let again = host.run(&["rm", "-f", "-v", "web"]);
         assert!(

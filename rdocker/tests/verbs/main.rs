@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod host;
+#[path = "../common/moments.rs"]
+mod moments;
 
 mod commit;
 mod cp;
