@@ -1,5 +1,7 @@
 //! Verbs that move containers through their life: `start stop restart kill pause unpause wait rm`.
 
+use std::time::Duration;
+
 use crate::container::record::Status;
 use crate::container::session::Session;
 use crate::container::start::{self, Root};
@@ -363,7 +365,20 @@ pub fn remove_one(
         return Ok(());
     }
     let _lock = container.lock()?;
-    drop(FileLock::exclusive(&container.places.monitor_lock())?);
+    let idle = || FileLock::try_exclusive(&container.places.monitor_lock());
+    while idle()?.is_none() {
+        // A monitor may be taking the last run down, or begin one for a client that has died.
+        let container = match Containers::new(host).load(&container.record.id) {
+            // It was to go at its end.
+            Err(Error::NotFound { .. }) => return Ok(()),
+            container => container?,
+        };
+        match force {
+            true => stop_one(&container, Some(libc::SIGKILL), Some(-1))?,
+            false => remove::require_removable(&container)?,
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let container = Containers::new(host).load(&container.record.id)?;
     remove::require_removable(&container)?;
     remove::purge(host, &container, anonymous)
