@@ -16,7 +16,7 @@ pub fn parse<T: CommandFactory + FromArgMatches>(arguments: &[OsString]) -> clap
         .try_get_matches_from(arguments)
         .and_then(|mut matches| T::from_arg_matches_mut(&mut matches));
     match parsed {
-        Err(error) if asks_for_help(&error) => {
+        Err(error) if is_answer(&error) => {
             let mut plain = T::command().try_get_matches_from(arguments)?;
             T::from_arg_matches_mut(&mut plain)
         }
@@ -47,10 +47,13 @@ fn accept_bool_values(command: Command) -> Command {
     })
 }
 
-fn asks_for_help(error: &clap::Error) -> bool {
+/// Whether the "error" is the help or the version that was asked for.
+fn is_answer(error: &clap::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::DisplayVersion
     )
 }
 
@@ -66,11 +69,7 @@ pub fn explain<T: CommandFactory>(
         Some(ContextValue::Strings(texts)) => texts.join(" "),
         _ => String::new(),
     };
-    if error.kind() == ErrorKind::DisplayHelp {
-        let _ = ui.bytes(error.render().to_string().as_bytes());
-        return ExitCode::SUCCESS;
-    }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if is_answer(error) {
         let _ = ui.bytes(error.render().to_string().as_bytes());
         return ExitCode::SUCCESS;
     }

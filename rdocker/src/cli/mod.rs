@@ -49,6 +49,7 @@ use crate::ui::Ui;
 #[derive(Debug, Parser)]
 #[command(
     name = "rdocker",
+    version = concat!("version ", env!("CARGO_PKG_VERSION")),
     disable_version_flag = true,
     disable_help_subcommand = true,
     subcommand_required = true,
@@ -75,6 +76,9 @@ pub struct Global {
     /// Daemon socket to connect to
     #[arg(short = 'H', long, value_name = "LIST", env = "DOCKER_HOST")]
     host: Option<String>,
+    /// Print version information and quit
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    version: (),
     /// Set the logging level ("debug", "info", "warn", "error", "fatal")
     #[arg(short = 'l', long, value_name = "LEVEL", hide = true)]
     log_level: Option<String>,

@@ -51,6 +51,16 @@ fn a_missing_program_is_127_and_one_that_cannot_run_is_126() {
 }
 
 #[test]
+fn the_version_flag_answers_without_a_verb() {
+    let host = TestHost::new();
+    for flag in ["-v", "--version"] {
+        let line = host.run(&[flag]).ok();
+        let wanted = concat!("rdocker version ", env!("CARGO_PKG_VERSION"));
+        assert_eq!(line.trim_end(), wanted);
+    }
+}
+
+#[test]
 fn engine_errors_are_125() {
     let host = TestHost::new();
     let cases: &[&[&str]] = &[
