@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use integration::{Container, Runtime, proc, wait_for};
+use integration::{Bundle, Container, Runtime, proc, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -877,6 +877,15 @@ fn after(mount: &str) -> [String; 6] {
     ["unshare", "--mount", "sh", "-c", &script, "sh"].map(String::from)
 }
 
+fn sleeper(runtime: &Runtime, own_pids: bool) -> Bundle {
+    let mut bundle = runtime.bundle();
+    bundle.sleeper();
+    if !own_pids {
+        bundle.share("pid");
+    }
+    bundle
+}
+
 #[test]
 fn a_cgroup_that_was_reached_through_another_mount_is_removed() {
     let runtime = Runtime::new();
@@ -884,11 +893,7 @@ fn a_cgroup_that_was_reached_through_another_mount_is_removed() {
         return;
     }
     for own_pids in [true, false] {
-        let mut bundle = runtime.bundle();
-        bundle.sleeper();
-        if !own_pids {
-            bundle.share("pid");
-        }
+        let bundle = sleeper(&runtime, own_pids);
         let elsewhere = after("mount -t cgroup2 none /sys/fs/cgroup");
         let container = Container::create_with(&runtime, &bundle, |call| call.through(&elsewhere));
         container.start();
@@ -909,11 +914,7 @@ fn a_container_whose_cgroups_are_no_longer_mounted_is_deleted_with_a_warning() {
         return;
     }
     for own_pids in [true, false] {
-        let mut bundle = runtime.bundle();
-        bundle.sleeper();
-        if !own_pids {
-            bundle.share("pid");
-        }
+        let bundle = sleeper(&runtime, own_pids);
         let container = runtime.start(&bundle);
         let without = after("mount -t tmpfs none /sys/fs/cgroup");
         let blind = |verb: &[&str]| container.call(verb).through(&without).run();

@@ -201,12 +201,12 @@ fn values_of_an_image_decide_nothing_on_the_host() {
     let host = TestHost::new();
     let canary = canary(&host);
     let to_the_host = |root: &Path| {
-        for name in ["work", "data"] {
+        for name in ["srv", "data"] {
             symlink(&canary, root.join(name)).unwrap();
         }
     };
     let instructions = [
-        "WORKDIR /work/made",
+        "WORKDIR /srv/made",
         "VOLUME /data",
         "ENV PATH=/bin LD_PRELOAD=/evil.so",
         "LABEL rdocker.network=host",
@@ -230,6 +230,6 @@ fn values_of_an_image_decide_nothing_on_the_host() {
     assert_eq!(mode, "none");
     host.run(&["stop", "-t", "1", "web"]).ok();
     // By path, the same link leads to the host.
-    fs::create_dir(host.path().join("values/rootfs/work/made")).unwrap();
+    fs::create_dir(host.path().join("values/rootfs/srv/made")).unwrap();
     assert!(!is_unharmed(&canary), "control");
 }
