@@ -90,12 +90,9 @@ pub fn v1_mounts(mountinfo: &str) -> Vec<Mount> {
 
 /// Which directory of the v2 hierarchy is mounted at `point`.
 pub fn root_of(point: &str, mountinfo: &str) -> String {
-    let all = places(mountinfo);
-    let root = mountinfo.lines().find_map(|line| {
-        let place = place(line).filter(|place| place.point == point && is_visible(*place, &all));
-        place.and_then(|_| line.split(' ').nth(3))
-    });
-    root.unwrap_or("/").to_owned()
+    let mut mounts = v2_mounts(mountinfo).into_iter();
+    let found = mounts.find(|mount| mount.point == point);
+    found.map_or_else(|| "/".to_owned(), |mount| mount.root)
 }
 
 /// Where a mount is: proc_pid_mountinfo(5), fields 1, 2 and 5.
