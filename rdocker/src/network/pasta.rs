@@ -110,13 +110,13 @@ impl Pasta {
 
 impl Drop for Pasta {
     fn drop(&mut self) {
-        let _ = pidfd_send_signal(&self.process, Signal::TERM);
+        // It is the first process of a process namespace of its own and handles no other signal:
+        // pid_namespaces(7). It has nothing to take down.
+        let _ = pidfd_send_signal(&self.process, Signal::KILL);
         // Whoever hears of the end may count on the ports being free.
         let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
         let mut ended = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut ended, patience) == Ok(0) {
-            let _ = pidfd_send_signal(&self.process, Signal::KILL);
-        }
+        let _ = poll(&mut ended, patience);
         unpublish(&self.run);
     }
 }
