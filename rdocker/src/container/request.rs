@@ -120,7 +120,7 @@ fn config(args: &RunArgs, caller: &Caller<'_>) -> Result<Config> {
     }
     let mut labels = BTreeMap::new();
     for file in &process.label_file {
-        labels.extend(value::pairs(&label_file(file)?));
+        labels.extend(value::pairs(&value::label_file(file)?));
     }
     labels.extend(value::pairs(&process.label));
     let mut exposed_ports = BTreeMap::new();
@@ -183,15 +183,6 @@ fn hostname(name: &str) -> Result<String> {
         return invalid(format!("invalid hostname format: {name}"));
     }
     Ok(name.to_owned())
-}
-
-fn label_file(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(|errno| Error::host("open", path, errno))?;
-    let lines = text.lines().map(str::trim_start);
-    Ok(lines
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect())
 }
 
 fn healthcheck(life: &LifeArgs) -> Result<Option<Healthcheck>> {

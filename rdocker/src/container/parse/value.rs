@@ -108,28 +108,56 @@ pub fn env(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option
     }
 }
 
-/// The lines of an `--env-file`: comments and blank lines are skipped, values are taken verbatim.
+/// The lines of an `--env-file`: a name alone has the value from `lookup`.
 pub fn env_file(path: &Path, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Vec<String>> {
-    let text = std::fs::read(path).map_err(|errno| Error::host("open", path, errno))?;
-    let text = String::from_utf8(text).map_err(|_| {
-        invalid(format!(
-            "env file {} contains invalid utf8 bytes",
-            path.display()
-        ))
-    })?;
+    key_value_file(path, &|line| {
+        lookup(line).map(|value| format!("{line}={value}"))
+    })
+}
+
+/// The lines of a `--label-file`: a key alone has an empty value.
+pub fn label_file(path: &Path) -> Result<Vec<String>> {
+    key_value_file(path, &|line| Some(line.trim_end().to_owned()))
+}
+
+/// Comments and blank lines are skipped, values are taken verbatim; `alone` says what a key without
+/// a value stands for. Docker calls both kinds of file an env file.
+fn key_value_file(path: &Path, alone: &dyn Fn(&str) -> Option<String>) -> Result<Vec<String>> {
+    let wrong = |why: &str| invalid(format!("invalid env file ({}): {why}", path.display()));
+    let mut bytes = Vec::new();
+    let mut file = std::fs::File::open(path).map_err(|errno| Error::host("open", path, errno))?;
+    match std::io::Read::read_to_end(&mut file, &mut bytes) {
+        Err(errno) if errno.kind() == std::io::ErrorKind::IsADirectory => {
+            return Err(wrong(&format!("read {}: is a directory", path.display())));
+        }
+        Err(errno) => return Err(Error::host("read", path, errno)),
+        Ok(_) => {}
+    }
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
     let mut list = Vec::new();
-    for line in text.trim_start_matches('\u{feff}').lines() {
-        let line = line.trim_start();
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let number = index + 1;
+        let Ok(line) = std::str::from_utf8(line) else {
+            return Err(wrong(&format!("invalid utf8 bytes at line {number}")));
+        };
+        let line = line.strip_suffix('\r').unwrap_or(line).trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let key = line.split('=').next().unwrap_or(line);
-        if key.contains(char::is_whitespace) || key.is_empty() {
-            return Err(invalid(format!(
-                "poorly formatted environment: variable '{key}' contains whitespaces"
-            )));
+        let (key, has_value) = line
+            .split_once('=')
+            .map_or((line, false), |(key, _)| (key, true));
+        if key.is_empty() {
+            return Err(wrong(&format!("no variable name on line '{line}'")));
         }
-        list.extend(env(line, lookup)?);
+        if key.contains(char::is_whitespace) {
+            return Err(wrong(&format!("variable '{key}' contains whitespaces")));
+        }
+        if has_value {
+            list.push(line.to_owned());
+        } else {
+            list.extend(alone(line));
+        }
     }
     Ok(list)
 }
