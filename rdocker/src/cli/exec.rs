@@ -95,8 +95,7 @@ impl Exec {
         };
         let exec_id = id::random();
         let files = Files::of(places, &exec_id);
-        std::fs::write(&files.process, object.to_string())
-            .map_err(|errno| Error::host("write", &files.process, errno))?;
+        let hold = files.write(&object)?;
         let words = request.args.join(" ");
         let more = [("execID", exec_id.clone())];
         let event = |action: String, more: &[(&str, String)]| {
@@ -108,6 +107,7 @@ impl Exec {
             return leave_to_monitor(&container, exec_id, &files, ui);
         }
         let runtime = Runtime::find(host, &container.record.host_config.runtime)?;
+        hold.inherit()?;
         let status = self.execute(&runtime, &container, &files);
         let message = last_error(&files.log);
         files.remove();

@@ -1,7 +1,8 @@
 //! `exec`: another process in a running container.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -38,6 +39,22 @@ pub struct Files {
     pub pid: PathBuf,
 }
 
+/// What says that somebody sees to an exec: a lock on its first file. The kernel drops it with the
+/// last process that has it.
+#[derive(Debug)]
+pub struct Hold(File);
+
+impl Hold {
+    /// Lets programs that are started from now on hold it too.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn inherit(&self) -> Result<()> {
+        rustix::io::fcntl_setfd(&self.0, rustix::io::FdFlags::empty())
+            .map_err(|errno| Error::host("share", Path::new("the lock of an exec"), errno))
+    }
+}
+
 impl Files {
     /// Those of the exec `id`.
     pub fn of(places: &Places, id: &str) -> Self {
@@ -49,6 +66,40 @@ impl Files {
         }
     }
 
+    /// Writes the process object; it is there for others only once it is held.
+    ///
+    /// # Errors
+    /// The run directory is gone, or the disk full.
+    pub fn write(&self, process: &Value) -> Result<Hold> {
+        let fail = |errno| Error::host("write", &self.process, errno);
+        let new = self.process.with_extension("new");
+        let mut file = File::create(&new).map_err(fail)?;
+        file.lock_shared().map_err(fail)?;
+        write!(file, "{process}").map_err(fail)?;
+        fs::rename(&new, &self.process).map_err(fail)?;
+        Ok(Hold(file))
+    }
+
+    /// Holds what another process has written, and still holds.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn hold(&self) -> Result<Hold> {
+        let file = File::open(&self.process);
+        let held = file.and_then(|file| file.lock_shared().map(|()| file));
+        held.map(Hold)
+            .map_err(|errno| Error::host("lock", &self.process, errno))
+    }
+
+    /// Whether anybody sees to it; of what nobody does the files are removed.
+    fn are_held(&self) -> bool {
+        let alone = File::open(&self.process).is_ok_and(|file| file.try_lock().is_ok());
+        if alone {
+            self.remove();
+        }
+        !alone
+    }
+
     /// Removes those that are there.
     pub fn remove(&self) {
         for file in [&self.process, &self.log, &self.pid] {
@@ -57,7 +108,8 @@ impl Files {
     }
 }
 
-/// The ids of a container's execs that have not ended.
+/// The ids of a container's execs that have not ended: of one whose client was killed until the
+/// runtime has seen the end of its program.
 pub fn ids(places: &Places) -> Vec<String> {
     let entries = fs::read_dir(&places.run).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -66,6 +118,7 @@ pub fn ids(places: &Places) -> Vec<String> {
             let id = name.strip_prefix("exec-")?.strip_suffix(".json")?;
             Some(id.to_owned())
         })
+        .filter(|id| Files::of(places, id).are_held())
         .collect();
     ids.sort();
     ids

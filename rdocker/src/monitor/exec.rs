@@ -7,19 +7,21 @@
 use std::fs;
 
 use super::Monitor;
-use crate::container::exec::Files;
+use crate::container::exec::{Files, Hold};
 use crate::error::{Error, Result};
 
 /// A process of `exec -d` that runs.
 pub struct Exec {
     id: String,
     pid: i32,
+    _hold: Hold,
 }
 
 impl Monitor<'_> {
     /// Starts the process whose files the client wrote, and answers when its program runs.
     pub(super) fn on_exec(&mut self, id: String) -> Result<()> {
         let files = Files::of(&self.places, &id);
+        let hold = files.hold()?;
         let started = self.runtime.exec_detached(&self.record.id, &files);
         let pid = started.and_then(|()| {
             fs::read_to_string(&files.pid).map_err(|errno| Error::host("read", &files.pid, errno))
@@ -30,7 +32,11 @@ impl Monitor<'_> {
             })
         });
         match pid {
-            Ok(pid) => self.execs.push(Exec { id, pid }),
+            Ok(pid) => self.execs.push(Exec {
+                id,
+                pid,
+                _hold: hold,
+            }),
             Err(error) => {
                 files.remove();
                 return Err(error);

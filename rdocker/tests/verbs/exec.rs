@@ -105,3 +105,25 @@ fn a_detached_exec_is_the_monitors_and_its_end_is_told() {
     host.run(&["stop", "-t", "0", "web"]).ok();
     assert_eq!(parent_of("sleep 86397"), None);
 }
+
+#[test]
+fn an_exec_whose_client_was_killed_is_listed_as_long_as_its_program_runs() {
+    let host = TestHost::new();
+    host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
+        .ok();
+    let mut client = host
+        .command(&["exec", "web", "sleep", "86393"])
+        .spawn()
+        .unwrap();
+    eventually("the program", || parent_of("sleep 86393").is_some());
+    client.kill().unwrap();
+    client.wait().unwrap();
+    assert_eq!(host.inspect("web", "{{len .ExecIDs}}"), "1");
+    let killed = std::process::Command::new("pkill")
+        .args(["-9", "-f", "^sleep 86393$"])
+        .status();
+    assert!(killed.unwrap().success());
+    eventually("the end", || {
+        host.inspect("web", "{{json .ExecIDs}}") == "null"
+    });
+}
