@@ -81,6 +81,7 @@ enum Token {
     Stdin,
     Health,
     Rules,
+    WayOut,
 }
 
 /// Runs the monitor of container `id` to its end. Its stdin is its first client.
@@ -257,6 +258,10 @@ impl Monitor<'_> {
             fds.push(PollFd::new(rules.as_fd(), PollFlags::POLLIN));
             tokens.push(Token::Rules);
         }
+        if let Some(fd) = self.network.as_ref().and_then(Attached::way_out) {
+            fds.push(PollFd::new(fd, PollFlags::POLLIN));
+            tokens.push(Token::WayOut);
+        }
         match poll(&mut fds, self.timeout()) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(Error::host("poll", &self.places.run, errno)),
@@ -327,6 +332,7 @@ impl Monitor<'_> {
                     network.on_rules(self.host);
                 }
             }
+            Token::WayOut => self.on_lost_way_out()?,
         }
         Ok(())
     }

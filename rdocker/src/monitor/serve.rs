@@ -157,6 +157,25 @@ impl Monitor<'_> {
         self.record = record;
         Ok(())
     }
+
+    /// A plain user's pasta has ended: another takes its place, or the container goes on without a
+    /// network, which inspect and events tell.
+    pub(super) fn on_lost_way_out(&mut self) -> Result<()> {
+        let Some(attached) = &mut self.network else {
+            return Ok(());
+        };
+        match attached.find_way_out(&self.places.run) {
+            Ok(()) => {
+                network::tell(self.host, "disconnect", &attached.endpoints)?;
+                network::tell(self.host, "connect", &attached.endpoints)
+            }
+            Err(error) => {
+                self.state.error = format!("the network was lost: {}", error.chain());
+                self.detach();
+                self.save()
+            }
+        }
+    }
 }
 
 /// An outcome as clients hear it.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -100,7 +101,10 @@ pub fn up_without_root(host: &Host, plan: &Plan<'_>, run: &Path) -> Result<Attac
     let network = networks.find(DEFAULT)?;
     let sandbox = Sandbox::new()?;
     let bound = ports::bind(plan.name, plan.ports, |_, _| None)?;
-    let (pasta, published) = Pasta::start(&sandbox, run, bound)?;
+    let published: Vec<_> = bound.iter().map(|one| one.published.clone()).collect();
+    // pasta binds them itself.
+    drop(bound);
+    let pasta = Pasta::start(&sandbox, run, &published)?;
     let endpoint = Endpoint {
         id: id::random(),
         network: network.id,
@@ -128,6 +132,26 @@ impl Attached {
     /// Whether the namespace can be found at its path already.
     pub fn is_published(&self) -> bool {
         self.pasta.is_some()
+    }
+
+    /// What becomes readable when a plain user's pasta ends, and the container's way out with it.
+    pub fn way_out(&self) -> Option<BorrowedFd<'_>> {
+        self.pasta.as_ref().map(Pasta::fd)
+    }
+
+    /// pasta has ended: begins another with the same ports.
+    ///
+    /// # Errors
+    /// It ended soon after it began, or does not begin; the container has no network then.
+    pub fn find_way_out(&mut self, run: &Path) -> Result<()> {
+        let lasted = self.pasta.take().is_none_or(|old| old.has_lasted());
+        if !lasted {
+            return Err(Error::Conflict("pasta ended again at once".to_owned()));
+        }
+        let mut places = self.endpoints.iter();
+        let published = places.next().map_or(&[][..], |place| &place.ports);
+        self.pasta = Some(Pasta::start(&self.sandbox, run, published)?);
+        Ok(())
     }
 
     /// Lets go of the namespace, and the kernel take its links down in its own time.
@@ -158,7 +182,7 @@ impl Attached {
         let mut places = Vec::new();
         {
             let _lock = registry::lock(host)?;
-            let all = sweep(networks)?;
+            let all = sweep(host, networks)?;
             for wish in wishes {
                 let network = networks.find(registry::named(&wish.network))?;
                 require_new(
@@ -604,49 +628,43 @@ fn publish_names(host: &Host, networks: &Networks<'_>, network: &Network) -> Res
     names::write(&names_file(host, network), &list)
 }
 
-/// Forgets the places whose monitor died without giving them back; gives those that are left.
+/// Forgets the places whose monitor died without giving them back, their rules, flows and names;
+/// gives the places that are left.
 ///
 /// The caller holds the network lock.
 ///
 /// # Errors
-/// The database failed.
-pub fn sweep(networks: &Networks<'_>) -> Result<Vec<Endpoint>> {
+/// The database failed; there is no nft.
+pub fn sweep(host: &Host, networks: &Networks<'_>) -> Result<Vec<Endpoint>> {
     let (kept, lost): (Vec<_>, Vec<_>) = networks
         .endpoints()?
         .into_iter()
         .partition(Endpoint::is_kept);
-    if !lost.is_empty() {
-        networks.store.write(|change| -> store::Result<()> {
-            for endpoint in &lost {
-                registry::remove_endpoints(change, &endpoint.container)?;
-            }
-            Ok(())
-        })?;
+    if lost.is_empty() {
+        return Ok(kept);
+    }
+    networks.store.write(|change| -> store::Result<()> {
+        for endpoint in &lost {
+            registry::remove_endpoints(change, &endpoint.container)?;
+        }
+        Ok(())
+    })?;
+    firewall::sync(host, networks)?;
+    lost.iter().for_each(conntrack::forget);
+    let had = |network: &&Network| lost.iter().any(|place| place.network == network.id);
+    for network in networks.list()?.iter().filter(had) {
+        publish_names(host, networks, network)?;
     }
     Ok(kept)
 }
 
-/// Forgets places that nobody keeps, their rules and names.
+/// Forgets places that nobody keeps.
 ///
 /// # Errors
-/// The database failed; there is no nft.
+/// As [`sweep`].
 pub fn clean(host: &Host, networks: &Networks<'_>) -> Result<()> {
     let _lock = registry::lock(host)?;
-    let before = networks.endpoints()?;
-    if sweep(networks)?.len() == before.len() {
-        return Ok(());
-    }
-    firewall::sync(host, networks)?;
-    let lost = before.iter().filter(|place| !place.is_kept());
-    lost.for_each(conntrack::forget);
-    let lost = |network: &&Network| {
-        let mut places = before.iter().filter(|place| !place.is_kept());
-        places.any(|place| place.network == network.id)
-    };
-    let all = networks.list()?;
-    all.iter()
-        .filter(lost)
-        .try_for_each(|network| publish_names(host, networks, network))
+    sweep(host, networks).map(drop)
 }
 
 /// Gives the container's places back; a container that has none is no error.

@@ -187,7 +187,7 @@ pub fn remove(host: &Host, networks: &Networks<'_>, network: &Network) -> Result
         )));
     }
     let _lock = lock(host)?;
-    let places = sweep(networks)?;
+    let places = sweep(host, networks)?;
     let users: Vec<&Endpoint> = places
         .iter()
         .filter(|place| place.network == network.id)

@@ -6,15 +6,14 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::ports::Bound;
 use super::sandbox::{Sandbox, unpublish};
 use super::{Protocol, Published};
 use crate::error::{Error, Result};
@@ -27,12 +26,15 @@ const TUN: &str = "/dev/net/tun";
 pub const INTERFACE: &str = "eth0";
 /// How long it may take to end.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// One that ends sooner has a reason that is still there.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// A pasta that serves one container; it ends with this value.
 #[derive(Debug)]
 pub struct Pasta {
     process: OwnedFd,
     run: PathBuf,
+    begun: Instant,
 }
 
 /// Whether there is a pasta, and what it needs.
@@ -62,14 +64,9 @@ impl Pasta {
     ///
     /// # Errors
     /// As [`check`]; a port cannot be forwarded; pasta's own words.
-    pub fn start(
-        sandbox: &Sandbox,
-        run: &Path,
-        bound: Vec<Bound>,
-    ) -> Result<(Self, Vec<Published>)> {
+    pub fn start(sandbox: &Sandbox, run: &Path, published: &[Published]) -> Result<Self> {
         let program = check()?;
-        let published: Vec<Published> = bound.iter().map(|one| one.published.clone()).collect();
-        let ports = forwards(&published)?;
+        let ports = forwards(published)?;
         sandbox.mount(run)?;
         let pid_file = run.join("pasta.pid");
         let mut command = Command::new(&program);
@@ -87,8 +84,6 @@ impl Pasta {
             .stdout(Stdio::null());
         // Locks of the user's engine are not for a process that outlives a monitor.
         sys::close_in_child(&mut command);
-        // pasta binds them itself.
-        drop(bound);
         // It comes back when the container is connected, and goes on in the background.
         let output = command.output();
         let output = output.map_err(|errno| Error::host("execute", &program, errno))?;
@@ -103,8 +98,21 @@ impl Pasta {
             unpublish(run);
             return Err(refusal(b"it ended at once"));
         };
-        let run = run.to_owned();
-        Ok((Self { process, run }, published))
+        Ok(Self {
+            process,
+            run: run.to_owned(),
+            begun: Instant::now(),
+        })
+    }
+
+    /// Readable when it has ended.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
+    /// Whether it has served long enough that another one may do better than fail at once.
+    pub fn has_lasted(&self) -> bool {
+        self.begun.elapsed() > SETTLED
     }
 }
 

@@ -221,6 +221,34 @@ fn a_client_that_keeps_its_port_reaches_the_container_that_follows() {
 }
 
 #[test]
+fn a_start_that_finds_a_lost_container_forgets_its_flows() {
+    let host = TestHost::new();
+    let lan = Lan::new();
+    udp_server(&host, &["-p", "5300:53/udp", "--name", "web"]);
+    eventually("the server's start", || !echo("127.0.0.1:5300").is_empty());
+    let ask = || lan.within(|| echo_from(4444, &format!("{HOST4}:5300")));
+    assert_eq!(ask(), format!("ping from {LAN4}"));
+    let pids = [
+        host.monitor("web").to_string(),
+        host.inspect("web", "{{.State.Pid}}"),
+    ];
+    sh(&format!("kill -9 {}", pids.join(" ")));
+    // Not a word to the engine before the next start.
+    udp_server(&host, &["-p", "5400:53/udp", "--name", "next"]);
+    let program = UdpSocket::bind(format!("{HOST4}:5300")).unwrap();
+    let answering = std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        program
+            .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+            .unwrap();
+        let (_, from) = program.recv_from(&mut bytes).unwrap();
+        program.send_to(b"the host", from).unwrap();
+    });
+    assert_eq!(ask(), "the host");
+    answering.join().unwrap();
+}
+
+#[test]
 fn every_form_gives_the_binding_that_docker_gives() {
     let host = TestHost::new();
     let both = |port: &str| vec![format!("0.0.0.0:{port}"), format!("[::]:{port}")];

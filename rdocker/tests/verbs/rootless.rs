@@ -349,6 +349,99 @@ fn pasta_ends_when_its_monitor_was_killed() {
     });
 }
 
+/// Kills the pasta of the user's one container.
+fn kill_pasta(user: &User, name: &str) {
+    let id = user.run(&["inspect", "-f", "{{.Id}}", name]).ok();
+    let file = user
+        .dir
+        .path()
+        .join("run/rdocker")
+        .join(id)
+        .join("pasta.pid");
+    let pid = fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn another_pasta_takes_the_place_of_one_that_ended_or_its_loss_is_told() {
+    let user = User::new(Subordinate::Ids);
+    let port = free_port();
+    let publish = format!("127.0.0.1:{port}:80");
+    let script = "echo page >/tmp/index.html; exec httpd -f -h /tmp";
+    let run = [
+        "run", "-d", "--name", "web", "-p", &publish, "busybox", "sh", "-c", script,
+    ];
+    user.run(&run).ok();
+    eventually("the page", || get(port).ends_with("page\n"));
+    // One that ends at once is not begun again.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    kill_pasta(&user, "web");
+    eventually("the page again", || get(port).ends_with("page\n"));
+    let error = ["inspect", "-f", "{{.State.Error}}", "web"];
+    assert_eq!(user.run(&error).ok(), "");
+
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    user.allow_tun(0o600);
+    kill_pasta(&user, "web");
+    eventually("the loss", || {
+        user.run(&error)
+            .ok()
+            .contains("the network was lost: pasta cannot open /dev/net/tun")
+    });
+    let state = [
+        "inspect",
+        "-f",
+        "{{.State.Status}} {{json .NetworkSettings.Ports}}",
+        "web",
+    ];
+    assert_eq!(user.run(&state).ok(), "running {\"80/tcp\":null}");
+    let events = [
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "-f",
+        "type=network",
+        "--format",
+        "{{.Action}}",
+    ];
+    let told = user.run(&events).ok();
+    assert_eq!(told, "connect\ndisconnect\nconnect\ndisconnect");
+}
+
+#[test]
+fn a_plain_user_builds_an_image() {
+    let user = User::new(Subordinate::Ids);
+    let context = user.dir.path().join("context");
+    fs::create_dir(&context).unwrap();
+    fs::write(context.join("file"), "copied\n").unwrap();
+    let text = "FROM busybox\nCOPY --chown=33:34 file /f\n\
+                RUN stat -c %u:%g /f; cat /proc/self/uid_map; touch /mine && chown 12:13 /mine\n\
+                RUN --network=none ! ifconfig eth0\nWORKDIR /w\nCMD [\"stat\", \"-c\", \"%u:%g\", \"/mine\"]\n";
+    fs::write(context.join("Dockerfile"), text).unwrap();
+    let dir = context.display().to_string();
+    let built = user.run(&["build", "--progress", "plain", "-t", "made", &dir]);
+    let out = built.ok();
+    assert!(
+        out.contains("33:34") && out.contains("Successfully tagged made:latest"),
+        "{out}"
+    );
+    // Root of the step is the user, not the machine's root.
+    assert!(out.contains(&format!("0      {UID}")), "{out}");
+    assert_eq!(
+        user.run(&["run", "--rm", "--network", "none", "made"]).ok(),
+        "12:13"
+    );
+    let again = user
+        .run(&["build", "--progress", "plain", "-t", "made", &dir])
+        .ok();
+    assert!(!again.contains("Running in"), "{again}");
+    let error = "FROM busybox\nRUN exit 3\n";
+    fs::write(context.join("Dockerfile"), error).unwrap();
+    user.run(&["build", &dir]).fails(3);
+}
+
 #[test]
 fn what_pasta_needs_is_told() {
     let mut user = User::new(Subordinate::Ids);
