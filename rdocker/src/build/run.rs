@@ -34,6 +34,8 @@ use crate::runtime::last_error;
 
 /// How often a step looks whether the build is to end.
 const LOOK: Duration = Duration::from_millis(100);
+/// The runtime's log in the bundle.
+const LOG: &str = "log.json";
 /// Default bytes of /dev/shm.
 const SHM_SIZE: i64 = 64 << 20;
 /// What every container has mounted over, made if the image lacks it.
@@ -336,8 +338,7 @@ impl Work<'_, '_> {
         if build.sandbox.is_cancelled() {
             return Err(cancelled());
         }
-        if let Some(message) = last_error(&cell.dir.join("log.json")).filter(|_| !status.success())
-        {
+        if let Some(message) = last_error(&cell.dir.join(LOG)).filter(|_| !status.success()) {
             // What was made of it before the error is not the runtime's to keep.
             let _ = build.runtime.delete(&cell.dir, id);
             return Err(Error::Runtime { message });
@@ -351,6 +352,7 @@ impl Work<'_, '_> {
 
     fn pass_on(&self, at: At, id: &str, cell: &Cell, mut pipe: std::fs::File) -> Result<()> {
         let build = self.build;
+        let log = cell.dir.join(LOG);
         let mut buffer = vec![0; 64 << 10];
         let look = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX);
         loop {
@@ -366,10 +368,23 @@ impl Work<'_, '_> {
             let fail = |errno| Error::host("read", Path::new("the container's output"), errno);
             match pipe.read(&mut buffer).map_err(fail)? {
                 0 => return Ok(()),
-                n => build.report.step(Event::Output(at, &buffer[..n])),
+                n => {
+                    let output = without_refusal(&buffer[..n], &log);
+                    build.report.step(Event::Output(at, output));
+                }
             }
         }
     }
+}
+
+/// Output without the line by which the runtime tells why it failed: it is in its log too, and
+/// becomes the build's error.
+fn without_refusal<'o>(output: &'o [u8], log: &Path) -> &'o [u8] {
+    let Some(message) = last_error(log) else {
+        return output;
+    };
+    let line = format!("{message}\n");
+    output.strip_suffix(line.as_bytes()).unwrap_or(output)
 }
 
 impl Kind {

@@ -237,6 +237,27 @@ fn limits_and_hosts_reach_the_step() {
 }
 
 #[test]
+fn a_program_that_cannot_be_executed_is_told_once() {
+    let project = Project::new();
+    let built = project.build("x", "FROM busybox\nRUN [\"nosuch\"]\n", &[]);
+    let told = format!("{}{}", built.out, built.err);
+    assert_eq!(built.code, 1, "{told}");
+    assert_eq!(
+        told.matches("executable file not found").count(),
+        1,
+        "{told}"
+    );
+    // What the step's own program says of another stays.
+    let built = project.build("x", "FROM busybox\nRUN echo before; nosuch\n", &[]);
+    assert!(
+        built.out.contains("before\n/bin/sh: nosuch: not found\n"),
+        "{}",
+        built.out
+    );
+    assert_eq!(built.code, 127);
+}
+
+#[test]
 fn interrupting_a_build_ends_its_container_and_leaves_nothing() {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
