@@ -1,15 +1,19 @@
 //! The build cache: what a step gave the last time, by its key, in the store's database.
 //!
 //! Images remember the keys of their steps too, in the comments of their history: one that
-//! `--cache-from` names is a cache wherever it came from.
+//! `--cache-from` names is a cache wherever it came from. Of one in a registry the configuration
+//! is fetched, and its layers when the first of them is needed.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::OptionalExtension;
 
-use crate::image::Result;
+use super::report::{Event, Report};
 use crate::image::config::{History, ImageConfig};
+use crate::image::pull::PullOptions;
+use crate::image::{self, Images, Reference, Result};
 use crate::store::Store;
 use crate::store::digest::Digest;
 use crate::store::gc::stored_digest;
@@ -32,21 +36,105 @@ pub fn comment(key: &Digest) -> String {
     format!("{COMMENT}{key}")
 }
 
-/// Adds what the history of an image tells of its steps.
-pub fn learn(known: &mut HashMap<Digest, Outcome>, image: &ImageConfig) {
-    let mut layers = image.rootfs.diff_ids.iter();
-    for step in &image.history {
-        let diff_id = (!step.empty_layer)
-            .then(|| layers.next().cloned())
-            .flatten();
-        // A step that made a layer without one to show is a history that is wrong.
-        if diff_id.is_none() && !step.empty_layer {
-            return;
+/// What the images of `--cache-from` tell of their steps.
+#[derive(Debug, Default)]
+pub struct Known {
+    steps: HashMap<Digest, (Outcome, Origin)>,
+    /// Images of registries, and whether their layers were brought.
+    remote: Vec<(Reference, Mutex<bool>)>,
+}
+
+/// Where a step's layer is: here, or with the remote image of this number.
+type Origin = Option<usize>;
+
+/// With what images are looked for.
+#[derive(Clone, Copy)]
+pub struct Search<'a> {
+    /// The images here.
+    pub images: Images<'a>,
+    /// Keeps what comes.
+    pub lease: &'a Lease<'a>,
+    /// How to ask registries.
+    pub options: &'a PullOptions,
+    /// Hears of what is not there.
+    pub report: &'a dyn Report,
+}
+
+impl Known {
+    /// Looks for the images here, then in their registries. One that is nowhere tells nothing, and
+    /// the user is warned.
+    ///
+    /// # Errors
+    /// A name is none; the store failed.
+    pub fn of(names: &[String], search: Search<'_>) -> Result<Self> {
+        let mut known = Self::default();
+        for name in names {
+            match search.images.resolve(name) {
+                Ok(image) => known.learn(&image.config, None),
+                Err(image::Error::NoSuchImage { .. }) => known.ask_registry(name, search)?,
+                Err(error) => return Err(error),
+            }
         }
-        if let Some(key) = key_of(step) {
-            let created = step.created.clone().unwrap_or_default();
-            known.insert(key, Outcome { diff_id, created });
+        Ok(known)
+    }
+
+    fn ask_registry(&mut self, name: &str, search: Search<'_>) -> Result<()> {
+        let (lease, options) = (search.lease, search.options);
+        let reference = Reference::parse(name)?.or_latest();
+        let asked = search
+            .images
+            .remote_config(lease, &reference, options, search.report);
+        match asked {
+            Ok(config) => {
+                self.learn(&config, Some(self.remote.len()));
+                self.remote.push((reference, Mutex::new(false)));
+            }
+            Err(error) => search.report.step(Event::Warning(&format!(
+                "[Warning] --cache-from {name}: {}",
+                crate::error::Error::from(error).chain()
+            ))),
         }
+        Ok(())
+    }
+
+    fn learn(&mut self, image: &ImageConfig, origin: Origin) {
+        let mut layers = image.rootfs.diff_ids.iter();
+        for step in &image.history {
+            let diff_id = (!step.empty_layer)
+                .then(|| layers.next().cloned())
+                .flatten();
+            // A step that made a layer without one to show is a history that is wrong.
+            if diff_id.is_none() && !step.empty_layer {
+                return;
+            }
+            if let Some(key) = key_of(step) {
+                let created = step.created.clone().unwrap_or_default();
+                let outcome = Outcome { diff_id, created };
+                self.steps.entry(key).or_insert((outcome, origin));
+            }
+        }
+    }
+
+    /// What the step with this key gave, and where its layer comes from.
+    pub fn find(&self, key: &Digest) -> Option<&(Outcome, Origin)> {
+        self.steps.get(key)
+    }
+
+    /// Brings the layers of a remote image, once.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub fn fetch(&self, origin: usize, search: Search<'_>) -> Result<()> {
+        let (reference, brought) = &self.remote[origin];
+        let mut brought = brought.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*brought {
+            let (lease, options) = (search.lease, search.options);
+            search
+                .images
+                .remote_layers(lease, reference, options, search.report)?;
+            *brought = true;
+        }
+        Ok(())
     }
 }
 

@@ -34,7 +34,7 @@ mod stage;
 mod transfer;
 pub mod tree;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -44,8 +44,9 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::config::ImageConfig;
 use crate::image::platform::Platform;
+use crate::image::pull::PullOptions;
 use crate::image::registry::RegistryOptions;
-use crate::image::{self, Images, Reference};
+use crate::image::{Images, Reference};
 use crate::runtime::Runtime;
 use crate::store::digest::Digest;
 use crate::store::lease::Lease;
@@ -74,7 +75,7 @@ pub struct Options {
     pub no_cache: bool,
     /// `--no-cache-filter`: stages that are built anew.
     pub no_cache_stages: BTreeSet<String>,
-    /// `--cache-from`: images that are here.
+    /// `--cache-from`: images here or in registries.
     pub cache_from: Vec<String>,
     /// `--pull`.
     pub pull: bool,
@@ -165,8 +166,10 @@ pub(crate) struct Build<'a> {
     needed: Vec<bool>,
     steps: usize,
     epoch: Option<i64>,
+    /// How images are pulled.
+    pull: &'a PullOptions,
     /// What the images of `--cache-from` tell of their steps.
-    known: HashMap<Digest, cache::Outcome>,
+    known: cache::Known,
     board: Board,
     snapshots: source::Snapshots,
 }
@@ -224,6 +227,17 @@ pub fn build(
         .filter(|(_, needed)| **needed)
         .map(count)
         .sum();
+    let pull = PullOptions {
+        platform: Some(platform.clone()),
+        registry: options.registry.clone(),
+    };
+    let search = cache::Search {
+        images,
+        lease,
+        options: &pull,
+        report,
+    };
+    let known = cache::Known::of(&options.cache_from, search)?;
     let build = Build {
         host,
         images,
@@ -241,7 +255,8 @@ pub fn build(
         platform,
         steps,
         epoch: globals.epoch(),
-        known: known(images, &options.cache_from, report)?,
+        known,
+        pull: &pull,
         board: Board {
             slots: Mutex::new(file.stages.iter().map(|_| None).collect()),
             changed: Condvar::new(),
@@ -263,25 +278,6 @@ pub fn build(
         configs: state.configs,
         base: state.base,
     })
-}
-
-/// What the images of `--cache-from` tell of their steps; one that is not here tells nothing.
-fn known(
-    images: Images<'_>,
-    names: &[String],
-    report: &dyn Report,
-) -> Result<HashMap<Digest, cache::Outcome>> {
-    let mut known = HashMap::new();
-    for name in names {
-        match images.resolve(name) {
-            Ok(image) => cache::learn(&mut known, &image.config),
-            Err(image::Error::NoSuchImage { .. }) => report.step(Event::Warning(&format!(
-                "[Warning] --cache-from: there is no image {name} here, pull it to use it"
-            ))),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(known)
 }
 
 /// The number of the stage to build: by name, by number, else the last.

@@ -390,13 +390,24 @@ impl Work<'_, '_> {
     /// Takes the step's result from an image of `--cache-from`, if one has it.
     fn known(&mut self, at: At, plan: &Plan<'_>) -> Result<bool> {
         let build = self.build;
-        let Some(outcome) = build.known.get(&plan.key) else {
+        let Some((outcome, origin)) = build.known.find(&plan.key) else {
             return Ok(false);
         };
         if let Some(diff_id) = &outcome.diff_id {
             // The key says what is below, so the layer is there if the image is.
             let chain = chain_id(self.state.chains.last(), diff_id);
-            let kept = build.images.store().keep_layer(build.lease, &chain)?;
+            let store = build.images.store();
+            let mut kept = store.keep_layer(build.lease, &chain)?;
+            if let (None, Some(origin)) = (kept, origin) {
+                let search = cache::Search {
+                    images: build.images,
+                    lease: build.lease,
+                    options: build.pull,
+                    report: build.report,
+                };
+                build.known.fetch(*origin, search)?;
+                kept = store.keep_layer(build.lease, &chain)?;
+            }
             if kept.is_none() {
                 return Ok(false);
             }

@@ -48,7 +48,7 @@ pub struct Build {
     /// Additional build contexts (name=path)
     #[arg(long, value_name = "NAME=PATH")]
     build_context: Vec<String>,
-    /// Images here to consider as cache sources, beside what was built here
+    /// Images here or in registries to consider as cache sources
     #[arg(long, value_name = "IMAGE")]
     cache_from: Vec<String>,
     /// Name of the Dockerfile (default: "PATH/Dockerfile"; '-' is stdin)

@@ -56,6 +56,16 @@ struct Fetched {
     document: Document,
 }
 
+/// What a name means on one platform.
+struct Described {
+    /// Of the manifest.
+    digest: Digest,
+    manifest: Manifest,
+    config: ImageConfig,
+    /// Documents on the way, and the configuration.
+    blobs: Vec<Digest>,
+}
+
 /// What all layers of one pull share.
 pub(super) struct Pull<'a> {
     pub(super) session: &'a Session,
@@ -79,24 +89,69 @@ impl Images<'_> {
     ) -> Result<Pulled> {
         let name = name.clone().or_latest();
         let lease = self.store().lease()?;
+        let pulled = self.in_registry(&lease, &name, options, progress, |pull| {
+            self.pull_from(pull, options)
+        })?;
+        drop(lease);
+        self.store().collect(Parts::Old)?;
+        Ok(pulled)
+    }
+
+    /// The configuration of what `name` means in its registry, without the layers.
+    ///
+    /// # Errors
+    /// As [`Images::pull`].
+    pub fn remote_config(
+        &self,
+        lease: &Lease<'_>,
+        name: &Reference,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<ImageConfig> {
+        self.in_registry(lease, name, options, progress, |pull| {
+            Ok(self.describe(pull, pull.top()?, options)?.config)
+        })
+    }
+
+    /// Brings the layers of what `name` means in its registry; the lease keeps them, no image does.
+    ///
+    /// # Errors
+    /// As [`Images::pull`].
+    pub fn remote_layers(
+        &self,
+        lease: &Lease<'_>,
+        name: &Reference,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        self.in_registry(lease, name, options, progress, |pull| {
+            let described = self.describe(pull, pull.top()?, options)?;
+            self.pull_blobs(pull, &described).map(drop)
+        })
+    }
+
+    /// Asks the mirrors of the name's registry, then the registry itself.
+    fn in_registry<T>(
+        &self,
+        lease: &Lease<'_>,
+        name: &Reference,
+        options: &PullOptions,
+        progress: &dyn Progress,
+        ask: impl Fn(&Pull<'_>) -> Result<T>,
+    ) -> Result<T> {
         let mut first_error = None;
         for session in Session::open_all(name.domain(), &options.registry, Access::Pull)? {
             let pull = Pull {
                 session: &session,
-                lease: &lease,
-                name: &name,
+                lease,
+                name,
                 scope: scope(name.path(), Access::Pull),
                 progress,
             };
-            match self.pull_from(&pull, options) {
+            match ask(&pull) {
                 // A mirror that fails is passed over; what was asked for is behind it.
                 Err(error) if session.mirror => drop(first_error.replace(error)),
-                result => {
-                    let pulled = result?;
-                    drop(lease);
-                    self.store().collect(Parts::Old)?;
-                    return Ok(pulled);
-                }
+                result => return result,
             }
         }
         Err(first_error.unwrap_or_else(|| {
@@ -109,8 +164,37 @@ impl Images<'_> {
         }))
     }
 
-    fn pull_from(&self, pull: &Pull<'_>, options: &PullOptions) -> Result<Pulled> {
+    /// From the document that the name means to the configuration for the platform.
+    fn describe(&self, pull: &Pull<'_>, top: Fetched, options: &PullOptions) -> Result<Described> {
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
+        let mut blobs = vec![self.store().put_blob(pull.lease, &top.bytes)?];
+        let (digest, manifest) = pull.descend(self, top, &platform, &mut blobs)?;
+        let raw = pull.config(self, &manifest)?;
+        blobs.push(manifest.config.digest.clone());
+        let config: ImageConfig = serde_json::from_slice(&raw)
+            .map_err(|error| Error::document("image configuration", error))?;
+        check_config(&config, manifest.layers.len())?;
+        Ok(Described {
+            digest,
+            manifest,
+            config,
+            blobs,
+        })
+    }
+
+    /// Brings the layers; gives all blobs of the image.
+    fn pull_blobs(&self, pull: &Pull<'_>, described: &Described) -> Result<Vec<Digest>> {
+        let (manifest, config) = (&described.manifest, &described.config);
+        self.pull_layers(pull, manifest, config)?;
+        let mut blobs = described.blobs.clone();
+        for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+            blobs.extend(self.blob_for(pull.lease, &layer.digest, diff_id)?);
+        }
+        self.note_sources(pull, &blobs)?;
+        Ok(blobs)
+    }
+
+    fn pull_from(&self, pull: &Pull<'_>, options: &PullOptions) -> Result<Pulled> {
         let top = pull.top()?;
         let tell = pull
             .name
@@ -121,25 +205,15 @@ impl Images<'_> {
             id: &tell,
             text: &text,
         });
-        let mut blobs = vec![self.store().put_blob(pull.lease, &top.bytes)?];
         let digest = top.digest.clone();
-        let (manifest_digest, manifest) = pull.descend(self, top, &platform, &mut blobs)?;
-        let raw = pull.config(self, &manifest)?;
-        let config: ImageConfig = serde_json::from_slice(&raw)
-            .map_err(|error| Error::document("image configuration", error))?;
-        check_config(&config, manifest.layers.len())?;
-        self.pull_layers(pull, &manifest, &config)?;
-        blobs.push(manifest.config.digest.clone());
-        for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-            blobs.extend(self.blob_for(pull.lease, &layer.digest, diff_id)?);
-        }
-        self.note_sources(pull, &blobs)?;
+        let described = self.describe(pull, top, options)?;
+        let blobs = self.pull_blobs(pull, &described)?;
         let before = self.resolve_id(&pull.name.familiar()).ok();
-        let id = manifest.config.digest.clone();
+        let id = described.manifest.config.digest.clone();
         let new = NewImage {
             id: &id,
-            config: &config,
-            manifest: Some(&manifest_digest),
+            config: &described.config,
+            manifest: Some(&described.digest),
             parent: None,
             blobs: &blobs,
         };

@@ -1,5 +1,7 @@
 //! Builds that go to a registry: Debian's docker-registry, on loopback.
 
+use std::fs;
+
 use crate::common::{Protection, Registry};
 use crate::project::Project;
 
@@ -42,4 +44,53 @@ fn a_push_that_cannot_be_is_a_failure() {
     let args = ["build", "--push", "-"];
     let why = project.host.run_with(&args, file.as_bytes()).fails(1);
     assert!(why.contains("tag is needed when pushing"), "{why}");
+}
+
+#[test]
+fn an_image_in_a_registry_is_a_cache_of_which_only_what_is_needed_comes() {
+    let project = Project::new();
+    let registry = Registry::start(&Protection::default());
+    let name = format!("{}/cache:1", registry.host);
+    let file = "FROM busybox\nENV A=1\nCOPY sub /s\nRUN echo one > /one\n";
+    project.build(&name, file, &["--push"]).ok();
+    let id = project.host.inspect(&name, "{{.Id}}");
+    let forget = |names: &[&str]| {
+        project.host.run(&[&["rmi", "-f"], names].concat()).ok();
+        project.host.run(&["builder", "prune", "-af"]).ok();
+    };
+    let ran = |out: &str| out.matches("---> Running in").count();
+    forget(&[&name]);
+    let nobody = ["--cache-from", "127.0.0.1:1/nobody"];
+    let source = ["--cache-from", name.as_str()];
+    for flags in [&source[..], &[nobody, source].concat()] {
+        let built = project.build("new", file, flags);
+        assert_eq!(ran(&built.out), 0, "{}{}", built.out, built.err);
+        let warned = format!("{}{}", built.out, built.err).contains("--cache-from 127.0.0.1:1");
+        assert_eq!(warned, flags.len() > 2, "{}{}", built.out, built.err);
+        assert_eq!(project.host.inspect("new", "{{.Id}}"), id);
+        assert_eq!(project.sh("new", "cat /one /s/c.txt"), "one\nc");
+        // What was cached can be given on.
+        let tar = project.host.path().join("saved.tar").display().to_string();
+        project.host.run(&["save", "-o", &tar, "new"]).ok();
+        // It gives steps, and no image of its name.
+        project
+            .host
+            .run(&["inspect", "--type", "image", &name])
+            .fails(1);
+        forget(&["new"]);
+    }
+    // Control: it is the flag that does it.
+    assert_eq!(ran(&project.build("new", file, &[]).ok()), 1);
+    forget(&["new"]);
+    // Where no step fits no layer is fetched.
+    let layers = || {
+        fs::read_dir(project.host.path().join("data/layers"))
+            .unwrap()
+            .count()
+    };
+    let before = layers();
+    project
+        .build("new", "FROM busybox\nENV B=1\n", &source)
+        .ok();
+    assert_eq!(layers(), before);
 }
