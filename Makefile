@@ -4,6 +4,7 @@ SHELL := /bin/bash
 CARGO_HOME ?= $(HOME)/.cargo
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := target/$(TARGET)/release
+DOCS := target/docs
 
 # What a Debian 12 machine needs besides cargo: to build, to try, to test.
 BUILD_PACKAGES := gcc make pkg-config
@@ -34,14 +35,15 @@ release:
 
 # make install PREFIX=/usr DESTDIR=/tmp/package
 install: release docs
-	install -d $(DESTDIR)$(PREFIX)/bin $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man8 \
+	install -d $(DESTDIR)$(PREFIX)/bin $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 man/man8 \
 		bash-completion/completions zsh/site-functions fish/vendor_completions.d doc/keel)
 	install -m 755 $(RELEASE)/keel $(RELEASE)/rdocker $(DESTDIR)$(PREFIX)/bin
-	install -m 644 target/docs/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
-	install -m 644 target/docs/completions/keel.bash \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/keel
-	install -m 644 target/docs/completions/_keel $(DESTDIR)$(PREFIX)/share/zsh/site-functions
-	install -m 644 target/docs/completions/keel.fish \
+	install -m 644 $(DOCS)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(DOCS)/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	for program in keel rdocker; do install -m 644 $(DOCS)/completions/$$program.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$program || exit; done
+	install -m 644 $(DOCS)/completions/_* $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -m 644 $(DOCS)/completions/*.fish \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/keel
 	cp -r docs/integrations $(DESTDIR)$(PREFIX)/share/doc/keel
@@ -77,7 +79,7 @@ test:
 
 # Manual pages and shell completions, into target/docs.
 docs:
-	cargo run --example docs -- target/docs
+	cargo run --example docs -- $(DOCS)
 
 # Ratios to the kernel's own cost and to the runtimes installed; needs root, cc and busybox-static.
 # More peers or fewer scenarios: make bench BENCH='--peer youki=/path --only exec'

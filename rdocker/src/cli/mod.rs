@@ -38,7 +38,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Command, CommandFactory, Parser, Subcommand};
 
 use crate::error::{EXIT_ENGINE, Error, Result};
 use crate::host::Host;
@@ -102,7 +102,7 @@ enum Verb {
     /// Remove one or more images
     Rmi(images::Rmi),
     /// Manage builds
-    #[command(subcommand, visible_alias = "buildx")]
+    #[command(subcommand, disable_help_subcommand = true, visible_alias = "buildx")]
     Builder(BuilderVerb),
     /// Authenticate to a registry
     Login(registry::Login),
@@ -119,19 +119,19 @@ enum Verb {
     /// Get real time events from the server
     Events(events::Events),
     /// Manage containers
-    #[command(subcommand, name = "container")]
+    #[command(subcommand, disable_help_subcommand = true, name = "container")]
     Containers(ContainerForm),
     /// Manage images
-    #[command(subcommand, name = "image")]
+    #[command(subcommand, disable_help_subcommand = true, name = "image")]
     Images(ImageForm),
     /// Manage networks
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Network(network::NetworkVerb),
     /// Manage volumes
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Volume(volume::VolumeVerb),
     /// Manage the engine
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     System(SystemVerb),
     #[command(name = "__monitor", hide = true)]
     Monitor(monitor::Monitor),
@@ -366,6 +366,12 @@ impl ContainerVerb {
             Self::Wait(verb) => verb.run(host, ui),
         }
     }
+}
+
+/// The whole command line as clap sees it, for shell completions and manual pages.
+#[must_use]
+pub fn command() -> Command {
+    Cli::command()
 }
 
 /// Runs one command line to its end.
