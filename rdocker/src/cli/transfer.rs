@@ -14,7 +14,7 @@ use crate::image::create::ImportOptions;
 use crate::image::pull::PullOptions;
 use crate::image::registry::tags::tags;
 use crate::image::registry::{Credentials, RegistryOptions};
-use crate::image::{self, Images, Platform, Progress, Quiet, Reference, instruction};
+use crate::image::{self, Event, Images, Platform, Progress, Quiet, Reference, instruction};
 use crate::store::Store;
 use crate::ui::progress::{Lines, Stream};
 use crate::ui::{Ui, stdin_is_terminal, stdout_is_terminal};
@@ -118,8 +118,14 @@ pub fn pull(
         platform: self::platform(platform)?,
         registry: registry_options(host),
     };
-    images.pull(name, &options, progress)?;
+    let pulled = images.pull(name, &options, progress)?;
     let familiar = name.clone().or_latest().familiar();
+    let status = match pulled.updated {
+        true => "Downloaded newer image for",
+        false => "Image is up to date for",
+    };
+    progress.event(Event::Message(&format!("Digest: {}", pulled.digest)));
+    progress.event(Event::Message(&format!("Status: {status} {familiar}")));
     events::other(
         host,
         "image",

@@ -18,7 +18,7 @@ use super::intake::{FromBlob, Incoming, Pieces, adopt, from_blob, parallel, unpa
 use super::load::check_config;
 use super::manifest::{self, Descriptor, Document, MANIFEST_MAX, Manifest, media};
 use super::platform::Platform;
-use super::progress::{Event, Progress, Status};
+use super::progress::{Event, Progress, Quiet, Status};
 use super::reference::Reference;
 use super::registry::session::scope;
 use super::registry::{self, Access, RegistryOptions, Session};
@@ -442,7 +442,13 @@ impl Pull<'_> {
                 .ingest(self.lease, &config.digest, config.size)?
         {
             part.replay(|_| {})?;
-            self.download(config, &mut part, |_| {})?;
+            // Docker's lines are about layers alone.
+            let untold = Pull {
+                progress: &Quiet,
+                scope: self.scope.clone(),
+                ..*self
+            };
+            untold.download(config, &mut part, |_| {})?;
             finish(part, self.lease, config)?;
         }
         Ok(images.store().read_blob(&config.digest, CONFIG_MAX)?)

@@ -13,7 +13,7 @@ use super::download::is_transient;
 use super::intake::parallel;
 use super::layer::compress::gzip;
 use super::manifest::{Descriptor, Manifest, media};
-use super::progress::{Event, Progress, Status};
+use super::progress::{Event, Progress, Quiet, Status};
 use super::reference::Reference;
 use super::registry::http::{Answer, Payload};
 use super::registry::session::{query, scope};
@@ -87,7 +87,12 @@ impl Images<'_> {
         parallel(&manifest.layers, UPLOADS, |_, layer| {
             self.push_blob(&push, layer).map_err(denied)
         })?;
-        self.push_blob(&push, &manifest.config).map_err(denied)?;
+        // Docker's lines are about layers alone.
+        let untold = Push {
+            progress: &Quiet,
+            ..push
+        };
+        self.push_blob(&untold, &manifest.config).map_err(denied)?;
         let digest = push
             .manifest(&bytes, &manifest.media_type, tag)
             .map_err(denied)?;

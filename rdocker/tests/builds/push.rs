@@ -30,7 +30,16 @@ fn a_build_is_pushed_under_each_of_its_names() {
     let dir = project.host.path().join("out").display().to_string();
     project.build(&third, file, &["--push", "-o", &dir]).ok();
     project.host.run(&["rmi", "-f", &third]).ok();
-    project.host.run(&["pull", &third]).ok();
+    let last = |status: &str| format!("Status: {status} for {third}\n{third}");
+    let told = project.host.run(&["pull", &third]).ok();
+    assert!(told.contains("\nDigest: sha256:"), "{told}");
+    assert!(told.ends_with(&last("Downloaded newer image")), "{told}");
+    assert!(
+        !told.contains(&project.host.inspect(&third, "{{.Id}}")[7..19]),
+        "{told}"
+    );
+    let told = project.host.run(&["pull", &third]).ok();
+    assert!(told.ends_with(&last("Image is up to date")), "{told}");
     assert!(project.host.path().join("out/f").exists());
 }
 
