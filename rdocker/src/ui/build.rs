@@ -219,9 +219,7 @@ impl Drop for Live {
 impl Screen {
     /// Puts finished lines above, and the lines of what goes on below them.
     fn draw(&mut self, finished: &[String]) {
-        let width = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
-        // A terminal that does not know its width says 0.
-        let width = if width < 20 { 80 } else { width };
+        let width = width();
         let mut text = String::new();
         if self.drawn > 0 {
             text.push_str(&format!("\x1b[{}A\r", self.drawn));
@@ -264,6 +262,13 @@ impl Active {
         let room = width.saturating_sub(time.len() + 1);
         format!("{:room$} {time}", cut(&text, room))
     }
+}
+
+/// The columns of the terminal.
+fn width() -> usize {
+    let width = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    // A terminal that does not know its width says 0.
+    if width < 20 { 80 } else { width }
 }
 
 /// The first `width` characters.
@@ -315,13 +320,13 @@ impl Report for Live {
                 screen.finished += 1;
                 if let Some(mut active) = screen.active.remove(&at.step) {
                     active.last.clear();
-                    let line = active.line(100);
+                    let line = active.line(width());
                     screen.draw(&[line]);
                 }
             }
             Event::Failed(at) => {
                 if let Some(active) = screen.active.remove(&at.step) {
-                    let mut lines = vec![" => ERROR".to_owned() + &active.line(100)[3..]];
+                    let mut lines = vec![" => ERROR".to_owned() + &active.line(width() - 6)[3..]];
                     lines.push("------".to_owned());
                     let kept = String::from_utf8_lossy(&active.kept);
                     lines.extend(kept.lines().map(printable));
