@@ -1,4 +1,5 @@
-//! Dockerfiles and contexts that reach for more than they may have: J1 to J9 of the threat list.
+//! Dockerfiles and contexts that reach for more than they may have: J1 to J9 of `docs/security.md`.
+//! J5, hostile repositories, is in `contexts`.
 //!
 //! Each attack has a control: the same step without the malice works, or the same malice against
 //! a path inside does.
@@ -6,6 +7,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::CWD;
 
 use crate::contexts::serve;
 use crate::project::Project;
@@ -36,6 +40,7 @@ fn anywhere(dir: &Path, text: &[u8]) -> Option<std::path::PathBuf> {
     None
 }
 
+/// J1 (CVE-2024-1753, CVE-2024-9407): sources are found inside the context.
 #[test]
 fn links_of_a_context_do_not_lead_out_of_it() {
     let project = Project::new();
@@ -74,6 +79,7 @@ fn links_of_a_context_do_not_lead_out_of_it() {
     }
 }
 
+/// J1: sources are found inside the stage.
 #[test]
 fn links_of_a_stage_do_not_lead_out_of_it() {
     let project = Project::new();
@@ -107,6 +113,7 @@ fn links_of_a_stage_do_not_lead_out_of_it() {
     assert!(out.contains("inside\ninside\n"), "{out}");
 }
 
+/// J1 (CVE-2024-11218): targets are found inside the image.
 #[test]
 fn links_of_an_image_do_not_lead_a_copy_out() {
     let project = Project::new();
@@ -141,6 +148,47 @@ fn links_of_an_image_do_not_lead_a_copy_out() {
     project.build("x", control, &[]).ok();
 }
 
+/// J1 (CVE-2024-23651): the source of a mount is swapped for a link while it is mounted. With
+/// `KEEL_SOAK=full` a thousand times.
+#[test]
+fn a_source_that_is_swapped_for_a_link_leads_nowhere_else() {
+    let project = Project::new();
+    let outside = project.host.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("c.txt"), "the canary\n").unwrap();
+    symlink(&outside, project.path("swap")).unwrap();
+    let soak = std::env::var("KEEL_SOAK").is_ok_and(|mode| mode == "full");
+    let rounds = if soak { 1000 } else { 6 };
+    let done = AtomicBool::new(false);
+    let (sub, swap) = (project.path("sub"), project.path("swap"));
+    let (mut inside, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(CWD, &sub, CWD, &swap, exchange).unwrap();
+            }
+        });
+        for _ in 0..rounds {
+            let file = "FROM busybox\nRUN --mount=type=bind,source=sub,target=/m cat /m/c.txt\n\
+                        COPY sub/c.txt /got\nRUN cat /got\n";
+            let built = project.build("x", file, &["--no-cache"]);
+            let told = format!("{}{}", built.out, built.err);
+            assert!(!told.contains("the canary"), "{told}");
+            match built.code {
+                0 => inside += 1,
+                _ => refused += 1,
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    eprintln!("{rounds} rounds: {inside} built, {refused} refused");
+    // Control: whoever follows the name finds the canary, half of the time.
+    let found = [&sub, &swap].map(|path| fs::read_to_string(path.join("c.txt")).unwrap());
+    assert!(found.contains(&"the canary\n".to_owned()));
+}
+
+/// J2 (CVE-2024-23652): mount points that were made for a step are taken away, not what replaced them.
 #[test]
 fn what_a_step_puts_in_place_of_a_mount_point_is_not_followed() {
     let project = Project::new();
@@ -159,6 +207,7 @@ fn what_a_step_puts_in_place_of_a_mount_point_is_not_followed() {
     assert!(done.fails(1).contains("unexpected key 'bind-propagation'"));
 }
 
+/// J1 (CVE-2024-9675).
 #[test]
 fn the_name_of_a_cache_is_never_a_path() {
     let project = Project::new();
@@ -186,6 +235,37 @@ fn the_name_of_a_cache_is_never_a_path() {
     assert!(names.into_iter().all(hashed));
 }
 
+/// J4: names that a Dockerfile or a flag gives are never paths of the host.
+#[test]
+fn names_are_never_paths() {
+    let project = Project::new();
+    let secret = project.host.path().join("secret-file");
+    fs::write(&secret, "s").unwrap();
+    let outside = project.host.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let up = format!("../../../../../../../..{}/made", outside.display());
+    let given = |id: &str| format!("id={id},src={}", secret.display());
+    let mount = |id: &str| {
+        format!(
+            "FROM busybox\nRUN --mount=type=secret,id={id} find /run -type f; find / -name made\n"
+        )
+    };
+    // It may be refused or be a path inside; outside there is nothing.
+    let _ = project.build("x", &mount(&up), &["--secret", &given(&up)]);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    for name in ["../x", "/etc", "a/b", "."] {
+        project
+            .build("x", &format!("FROM busybox AS {name}\n"), &[])
+            .fails(1);
+    }
+    let contexts = format!("{up}={}", outside.display());
+    let _ = project.build("x", "FROM busybox\n", &["--build-context", &contexts]);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    let control = project.build("x", &mount("made"), &["--secret", &given("made")]);
+    assert!(control.ok().contains("/run/secrets/made"));
+}
+
+/// J3 (CVE-2024-23653).
 #[test]
 fn privilege_is_only_given_with_the_users_word() {
     let project = Project::new();
@@ -226,6 +306,7 @@ fn privilege_is_only_given_with_the_users_word() {
         .ok();
 }
 
+/// J8.
 #[test]
 fn secrets_are_in_no_layer_history_cache_or_message() {
     const SEED: &str = "correct-horse-battery-staple-93";
@@ -264,6 +345,7 @@ fn secrets_are_in_no_layer_history_cache_or_message() {
     assert!(error.contains("secret none: not found"), "{error}");
 }
 
+/// J7 (CVE-2023-26054).
 #[test]
 fn passwords_in_urls_are_kept_nowhere() {
     let project = Project::new();
@@ -285,6 +367,7 @@ fn passwords_in_urls_are_kept_nowhere() {
     );
 }
 
+/// J9; that a checksum is kept to is tested beside the other sources of an `ADD`.
 #[test]
 fn a_server_does_not_name_the_file() {
     let project = Project::new();
@@ -298,6 +381,7 @@ fn a_server_does_not_name_the_file() {
     assert_eq!(project.sh("x", "ls /d"), "plain");
 }
 
+/// J6: what comes as a context is unpacked as a layer is.
 #[test]
 fn archives_of_an_add_stay_in_their_directory() {
     let project = Project::new();

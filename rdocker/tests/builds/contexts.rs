@@ -165,6 +165,7 @@ fn repository(project: &Project) -> String {
     dir.display().to_string()
 }
 
+/// J5 (CVE-2019-13139) too: what a fragment names is never a flag of git, nor outside.
 #[test]
 fn repositories_are_contexts_and_sources() {
     let project = Project::new();
@@ -180,9 +181,26 @@ fn repositories_are_contexts_and_sources() {
         assert_eq!(built, Ok(()), "{fragment}");
         assert_eq!(project.sh("git", "cat /got"), want, "{fragment}");
     }
-    for fragment in ["#:out", "#nosuch", "#--upload-pack=touch /tmp/x"] {
+    let proof = project.host.path().join("proof");
+    let touch = format!("touch {}", proof.display());
+    for fragment in [
+        "#:out".to_owned(),
+        "#:../..".to_owned(),
+        "#nosuch".to_owned(),
+        format!("#--upload-pack={touch}"),
+        format!("#-c core.sshCommand={touch}"),
+    ] {
         let error = build_from(&project, "git", &format!("{url}{fragment}")).unwrap_err();
         assert!(error.starts_with("Error: "), "{error}");
+        assert!(!proof.exists(), "{fragment}");
+    }
+    for place in [
+        format!("ssh://-oProxyCommand={touch}/x.git"),
+        format!("ext::sh -c {touch}"),
+        format!("https://-u{touch}/x.git"),
+    ] {
+        build_from(&project, "git", &place).unwrap_err();
+        assert!(!proof.exists(), "{place}");
     }
     let out = project
         .host
@@ -220,6 +238,7 @@ fn with_submodule(dir: &Path, of: &Path, url: &str) {
     git(dir, &["commit", "-qm", "with a submodule"]);
 }
 
+/// J5: submodules come by https and ssh only, as Docker's, which BuildKit fetches by default.
 #[test]
 fn submodules_come_with_a_repository_by_the_same_transports_only() {
     let project = Project::new();

@@ -93,6 +93,9 @@ fn ipv6_keeps_the_clients_address_too() {
     let seen = lan.fetch(&format!("{HOST4}:8080"));
     assert!(seen.contains(LAN4), "{seen}");
     assert!(fetch("[::1]:8080").starts_with("from "));
+    // No neighbour makes itself its router (CVE-2020-13401).
+    let accepts = "cat /proc/sys/net/ipv6/conf/eth0/accept_ra";
+    assert_eq!(host.run(&["exec", "web", "sh", "-c", accepts]).ok(), "0");
     // What LAN clients route to a container themselves does not arrive.
     let direct = address(&host, "web", "six");
     let six = host.inspect("web", "{{.NetworkSettings.Networks.six.GlobalIPv6Address}}");
