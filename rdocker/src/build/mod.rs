@@ -210,15 +210,6 @@ pub fn build(
     )?;
     let target = target(&file, options.target.as_deref())?;
     let needed = needed(&file, &globals, target)?;
-    let mut named = BTreeMap::new();
-    for (name, place) in &options.contexts {
-        if !place.starts_with("docker-image://") {
-            named.insert(
-                name.to_ascii_lowercase(),
-                Context::open(lease, &Place::find(place)?)?,
-            );
-        }
-    }
     let count = |(stage, _): (&crate::dockerfile::Stage, &bool)| stage.steps.len() + 1;
     let steps = file
         .stages
@@ -227,17 +218,16 @@ pub fn build(
         .filter(|(_, needed)| **needed)
         .map(count)
         .sum();
-    let pull = PullOptions {
-        platform: Some(platform.clone()),
-        registry: options.registry.clone(),
-    };
-    let search = cache::Search {
-        images,
-        lease,
-        options: &pull,
-        report,
-    };
-    let known = cache::Known::of(&options.cache_from, search)?;
+    let pull = pull_options(options, &platform);
+    let known = cache::Known::of(
+        &options.cache_from,
+        cache::Search {
+            images,
+            lease,
+            options: &pull,
+            report,
+        },
+    )?;
     let build = Build {
         host,
         images,
@@ -248,7 +238,7 @@ pub fn build(
         globals: &globals,
         context: &context,
         ignore: &ignore,
-        named,
+        named: named(lease, options)?,
         runtime: Runtime::find(host, "")?,
         report,
         sandbox: Arc::clone(sandbox),
@@ -278,6 +268,26 @@ pub fn build(
         configs: state.configs,
         base: state.base,
     })
+}
+
+/// The contexts of `--build-context`; images are looked for when a stage wants them.
+fn named(lease: &Lease<'_>, options: &Options) -> Result<BTreeMap<String, Context>> {
+    let files = options.contexts.iter();
+    let files = files.filter(|(_, place)| !place.starts_with("docker-image://"));
+    files
+        .map(|(name, place)| {
+            let context = Context::open(lease, &Place::find(place)?)?;
+            Ok((name.to_ascii_lowercase(), context))
+        })
+        .collect()
+}
+
+/// How images for a platform are pulled.
+fn pull_options(options: &Options, platform: &Platform) -> PullOptions {
+    PullOptions {
+        platform: Some(platform.clone()),
+        registry: options.registry.clone(),
+    }
 }
 
 /// The number of the stage to build: by name, by number, else the last.

@@ -6,7 +6,7 @@ use super::remote::without_secrets;
 use super::report::{At, Event};
 use super::scope::Scope;
 use super::source::Root;
-use super::{Build, cancelled, stage_of};
+use super::{Build, cancelled, pull_options, stage_of};
 use crate::container::identity::Accounts;
 use crate::container::merge::DEFAULT_PATH;
 use crate::dockerfile::{Instruction, Stage, Step, instruction};
@@ -15,7 +15,6 @@ use crate::image::config::{History, ImageConfig, chain_id};
 use crate::image::instruction::{change, command_line, env_value, set_env, workdir};
 use crate::image::layer::files::open_in_root;
 use crate::image::platform::Platform;
-use crate::image::pull::PullOptions;
 use crate::image::{Image, Reference};
 use crate::store::digest::Digest;
 
@@ -199,10 +198,7 @@ impl Build<'_> {
         let reference = Reference::parse(name)
             .map_err(crate::image::Error::from)?
             .or_latest();
-        let options = PullOptions {
-            platform: Some(platform.clone()),
-            registry: self.options.registry.clone(),
-        };
+        let options = pull_options(self.options, platform);
         self.images.pull(&reference, &options, self.report)?;
         Ok(self.images.resolve(name)?)
     }
