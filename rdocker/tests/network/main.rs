@@ -17,6 +17,7 @@ mod links;
 mod names;
 mod networks;
 mod ports;
+mod reach;
 mod tutorials;
 
 use host::TestHost;

@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
 
 use crate::host::{TestHost, eventually};
@@ -154,37 +155,53 @@ fn one_address_of_the_host_is_that_address_alone() {
     assert_eq!(fetch("127.0.0.1:80"), "");
 }
 
-/// Not a test of its own: what a container runs to send datagrams back. Alone it does nothing.
+/// Not a test of its own: what a container runs to send datagrams, or to send them back. Alone it
+/// does nothing.
 #[test]
 fn worker() {
+    if let Ok(address) = std::env::var("UDP_ASK") {
+        writeln!(std::io::stdout(), "\nanswer {}", echo(&address)).unwrap();
+        return;
+    }
     if std::env::var("UDP_ECHO").is_err() {
         return;
     }
-    let socket = UdpSocket::bind("0.0.0.0:53").unwrap();
+    let socket = UdpSocket::bind("[::]:53").unwrap();
     let mut bytes = [0; 64];
     loop {
         let (length, from) = socket.recv_from(&mut bytes).unwrap();
         let answer = format!(
             "{} from {}",
             String::from_utf8_lossy(&bytes[..length]),
-            from.ip()
+            from.ip().to_canonical()
         );
         socket.send_to(answer.as_bytes(), from).unwrap();
     }
 }
 
+/// How the worker is called in a container that has this program as `/echo`.
+const WORKER: [&str; 4] = ["/echo", "--exact", "ports::worker", "--test-threads=1"];
+
+/// The volume that is this program.
+pub fn worker_volume() -> String {
+    format!("{}:/echo:ro", std::env::current_exe().unwrap().display())
+}
+
 /// Starts a container that sends datagrams to its port 53 back.
-fn udp_server(host: &TestHost, flags: &[&str]) {
-    let program = format!("{}:/echo:ro", std::env::current_exe().unwrap().display());
-    let run = ["run", "-d", "-e", "UDP_ECHO=1", "-v", &program];
-    let command = [
-        "busybox",
-        "/echo",
-        "--exact",
-        "ports::worker",
-        "--test-threads=1",
-    ];
-    host.run(&[&run[..], flags, &command[..]].concat()).ok();
+pub fn udp_server(host: &TestHost, flags: &[&str]) {
+    let volume = worker_volume();
+    let run = ["run", "-d", "-e", "UDP_ECHO=1", "-v", &volume];
+    host.run(&[&run[..], flags, &["busybox"], &WORKER].concat())
+        .ok();
+}
+
+/// What comes back to a container for a datagram; empty if nothing does.
+pub fn echo_in(host: &TestHost, name: &str, address: &str) -> String {
+    let ask = format!("UDP_ASK={address}");
+    let told = host.run(&[&["exec", "-e", &ask, name], &WORKER[..]].concat());
+    let mut lines = told.out.lines();
+    let answer = lines.find_map(|line| line.strip_prefix("answer "));
+    answer.unwrap_or_default().to_owned()
 }
 
 #[test]
