@@ -287,6 +287,15 @@ impl Source<'_> {
             Self::Image(..) => None,
         };
         let nodes = tree::list(parent.as_fd(), &leaf, Filter { context, exclude })?;
+        // Links were resolved when it was found. One that somebody has put there since would be
+        // copied as what it is, and then followed by whoever mounts the copy.
+        let is_link = |node: &Node| node.path.is_empty() && node.kind == FileType::Symlink;
+        if nodes.iter().any(is_link) {
+            let shown = String::from_utf8_lossy(&found.path);
+            return Err(Error::Conflict(format!(
+                "{shown} was changed while it was read"
+            )));
+        }
         Ok(nodes)
     }
 

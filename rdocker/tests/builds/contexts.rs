@@ -167,7 +167,7 @@ fn repository(project: &Project) -> String {
 
 /// J5 (CVE-2019-13139) too: what a fragment names is never a flag of git, nor outside.
 #[test]
-fn repositories_are_contexts_and_sources() {
+fn j5_repositories_are_contexts_and_sources() {
     let project = Project::new();
     let path = repository(&project);
     let url = format!("ssh://git@nowhere{path}");
@@ -240,7 +240,7 @@ fn with_submodule(dir: &Path, of: &Path, url: &str) {
 
 /// J5: submodules come by https and ssh only, as Docker's, which BuildKit fetches by default.
 #[test]
-fn submodules_come_with_a_repository_by_the_same_transports_only() {
+fn j5_submodules_come_with_a_repository_by_the_same_transports_only() {
     let project = Project::new();
     let dir = |name: &str| {
         let dir = project.host.path().join(name);
