@@ -391,8 +391,8 @@ mod tests {
             (br#"{"process":{"cwd":"/","execCPUAffinity":{"initial":"","final":"0-1"}}}"#, "ok, warnings []"),
             (br#"{"linux":{"seccomp":{}}}"#, "ok, warnings []"),
             (br#"{"windows":7,"vm":{}}"#, "ok, warnings []"),
-            (br#"{"process":{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_NEW"]}}}"#,
-             r#"ok, warnings ["config.json: .process.capabilities.bounding: ignoring unknown capability \"CAP_NEW\""]"#),
+            (br#"{"process":{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_NEW"],"ambient":["ODD","CAP_NEW"]}}}"#,
+             r#"ok, warnings ["config.json: .process.capabilities: ignoring unknown or unavailable capabilities: [CAP_NEW ODD]"]"#),
         ];
         for (config, want) in cases {
             assert_eq!(line(config), *want, "{}", String::from_utf8_lossy(config));
@@ -517,7 +517,9 @@ mod tests {
         assert_eq!(process.args().clone().unwrap(), ["id"]);
         assert_eq!(
             warnings,
-            [r#"process.json: .capabilities.ambient: ignoring unknown capability "CAP_NEW""#]
+            [
+                "process.json: .capabilities: ignoring unknown or unavailable capabilities: [CAP_NEW]"
+            ]
         );
         let error = parse_process(br#"{"args":"id"}"#, "process.json").unwrap_err();
         assert!(

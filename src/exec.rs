@@ -129,6 +129,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let affinity = affinity(&process)?;
     // The process is born with the first one, and takes it into the container's cgroup.
     set_affinity(0, affinity.0.as_deref())?;
+    if let Some([low, ..]) = affinity.0.as_deref() {
+        context.log.debug(|| format!("affinity: {low:#x}"));
+    }
     let scheduler = plan.process.scheduler.take();
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
     let cloned = || format!("process {} is cloned for {}", process.pid, args.id);

@@ -8,6 +8,8 @@
 //! - the sections of other platforms are not keel's to judge.
 
 use oci_spec::runtime::Capability;
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 /// What a tree is, and so what may need repair in it.
@@ -82,11 +84,17 @@ fn repair_process(process: &mut Value, at: &str, warnings: &mut Vec<String>) {
         .entry("cwd")
         .or_insert_with(|| Value::String(String::new()));
     if let Some(Value::Object(sets)) = process.get_mut("capabilities") {
-        for (set, names) in sets {
+        let mut unknown = BTreeSet::new();
+        for names in sets.values_mut() {
             let Value::Array(names) = names else { continue };
-            names.retain(|name| {
-                known_capability(name, &format!("{at}.capabilities.{set}"), warnings)
-            });
+            names.retain(|name| is_capability(name, &mut unknown));
+        }
+        if !unknown.is_empty() {
+            // runc's words, once for all sets.
+            let names = Vec::from_iter(unknown).join(" ");
+            warnings.push(format!(
+                "{at}.capabilities: ignoring unknown or unavailable capabilities: [{names}]"
+            ));
         }
     }
     if let Some(Value::Object(affinity)) = process.get_mut("execCPUAffinity") {
@@ -103,13 +111,13 @@ fn repair_process(process: &mut Value, at: &str, warnings: &mut Vec<String>) {
 }
 
 /// A value that is no string is kept: the decoder has the better words for it.
-fn known_capability(name: &Value, at: &str, warnings: &mut Vec<String>) -> bool {
+fn is_capability(name: &Value, unknown: &mut BTreeSet<String>) -> bool {
     let Value::String(text) = name else {
         return true;
     };
     let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
     if !known {
-        warnings.push(format!("{at}: ignoring unknown capability {text:?}"));
+        unknown.insert(text.escape_debug().to_string());
     }
     known
 }

@@ -5,7 +5,6 @@
 //! container needs `/dev/null` and its terminal.
 //! Sources: runtime-spec, config-linux.md "Allowed Device List"; kernel, cgroup-v1/devices.rst.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
@@ -177,25 +176,45 @@ impl fmt::Display for Device {
 }
 
 /// What a v1 cgroup holds: the accesses that are allowed, or on an open cgroup those denied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct V1List {
     /// Whether everything is allowed but the entries.
     pub open: bool,
-    /// The access bits of each entry, never 0.
-    pub entries: BTreeMap<Device, u8>,
+    /// The access bits of each device, never 0, as they were asked for and as `devices.list` shows
+    /// them.
+    pub entries: Vec<(Device, u8)>,
+}
+
+/// In whatever order.
+impl PartialEq for V1List {
+    fn eq(&self, other: &Self) -> bool {
+        let all_there = |(device, bits): &(Device, u8)| other.bits(*device) == *bits;
+        self.open == other.open
+            && self.entries.len() == other.entries.len()
+            && self.entries.iter().all(all_there)
+    }
 }
 
 impl V1List {
+    fn bits(&self, device: Device) -> u8 {
+        let found = self.entries.iter().find(|(it, _)| *it == device);
+        found.map_or(0, |(_, bits)| *bits)
+    }
+
+    fn add_bits(&mut self, device: Device, bits: u8) {
+        match self.entries.iter_mut().find(|(it, _)| *it == device) {
+            Some((_, old)) => *old |= bits,
+            None => self.entries.push((device, bits)),
+        }
+    }
+
     /// What `rules` come to.
     ///
     /// # Errors
     /// v1 knows exceptions to one default only; a rule that takes single devices out of an earlier
     /// wildcard cannot be told to it and is refused rather than passed over.
     pub fn of(rules: &[Rule]) -> Result<Self> {
-        let mut list = Self {
-            open: false,
-            entries: BTreeMap::new(),
-        };
+        let mut list = Self::default();
         for (at, rule) in rules.iter().enumerate() {
             let is_last_of_all = rule.access == ALL
                 && rule.device == Device::every(Kind::Char)
@@ -208,7 +227,7 @@ impl V1List {
             if is_last_of_all {
                 list = Self {
                     open: rule.allow,
-                    entries: BTreeMap::new(),
+                    ..Self::default()
                 };
                 continue;
             }
@@ -219,7 +238,7 @@ impl V1List {
 
     fn add(&mut self, rule: &Rule) -> Result<()> {
         if rule.allow != self.open {
-            *self.entries.entry(rule.device).or_default() |= rule.access;
+            self.add_bits(rule.device, rule.access);
             return Ok(());
         }
         for (device, bits) in &mut self.entries {
@@ -233,16 +252,13 @@ impl V1List {
                 )));
             }
         }
-        self.entries.retain(|_, bits| *bits != 0);
+        self.entries.retain(|(_, bits)| *bits != 0);
         Ok(())
     }
 
     /// Reads `devices.list`; lines that it cannot have are passed over.
     pub fn parse(text: &str) -> Self {
-        let mut list = Self {
-            open: false,
-            entries: BTreeMap::new(),
-        };
+        let mut list = Self::default();
         for line in text.lines() {
             let mut words = line.split([' ', ':']);
             let kind = match words.next() {
@@ -258,7 +274,7 @@ impl V1List {
             if let (Some(major), Some(minor)) = (number(), number())
                 && let Some(bits) = words.next().and_then(|text| access(text).ok())
             {
-                list.entries.insert(Device { kind, major, minor }, bits);
+                list.add_bits(Device { kind, major, minor }, bits);
             }
         }
         list
@@ -283,8 +299,8 @@ impl V1List {
             return writes;
         }
         let without = |mine: &Self, theirs: &Self| -> Vec<String> {
-            let missing = |(device, bits): (&Device, &u8)| {
-                let bits = bits & !theirs.entries.get(device).copied().unwrap_or(0);
+            let missing = |(device, bits): &(Device, u8)| {
+                let bits = bits & !theirs.bits(*device);
                 (bits != 0).then(|| line(*device, bits))
             };
             mine.entries.iter().filter_map(missing).collect()
@@ -338,9 +354,23 @@ mod tests {
     fn the_runtimes_own_rules_come_last_and_survive_a_denial_of_all() {
         let rules = parse(r#"[{"allow":false,"access":"rwm"}]"#).unwrap();
         let list = V1List::of(&rules).unwrap();
-        let want = "b *:* m, c *:* m, c 1:3 rwm, c 1:5 rwm, c 1:7 rwm, c 1:8 rwm, c 1:9 rwm, \
-                    c 5:0 rwm, c 5:2 rwm, c 10:200 rwm, c 136:* rwm";
+        let want = "c *:* m, b *:* m, c 1:3 rwm, c 1:5 rwm, c 1:7 rwm, c 1:8 rwm, c 1:9 rwm, \
+                    c 5:0 rwm, c 5:2 rwm, c 136:* rwm, c 10:200 rwm";
         assert_eq!(shown(&list), want);
+    }
+
+    #[test]
+    fn a_list_is_the_same_in_another_order() {
+        let list = V1List::parse("c 1:3 rwm\nb 8:0 r\n");
+        assert_eq!(list, V1List::parse("b 8:0 r\nc 1:3 rwm\n"));
+        assert_eq!(shown(&list), "c 1:3 rwm, b 8:0 r");
+        for other in [
+            "c 1:3 rwm\n",
+            "c 1:3 rwm\nb 8:0 rw\n",
+            "c 1:3 rwm\nb 8:1 r\n",
+        ] {
+            assert_ne!(list, V1List::parse(other), "{other}");
+        }
     }
 
     #[test]

@@ -68,19 +68,19 @@ mod tests {
             {"allow":true,"type":"c","major":1,"minor":11,"access":"r"},
             {"allow":true,"type":"b","major":8,"access":"rw"}]"#;
         let want = allow(&[
-            ("block-*", "m"),
+            ("/dev/char/1:11", "r"),
             ("block-8", "rw"),
             ("char-*", "m"),
+            ("block-*", "m"),
             ("/dev/char/1:3", "rwm"),
             ("/dev/char/1:5", "rwm"),
             ("/dev/char/1:7", "rwm"),
             ("/dev/char/1:8", "rwm"),
             ("/dev/char/1:9", "rwm"),
-            ("/dev/char/1:11", "r"),
             ("/dev/char/5:0", "rwm"),
             ("/dev/char/5:2", "rwm"),
-            ("/dev/char/10:200", "rwm"),
             ("char-136", "rwm"),
+            ("/dev/char/10:200", "rwm"),
         ]);
         assert_eq!(
             properties(json).unwrap(),

@@ -189,7 +189,7 @@ impl Plan {
         Ok(Self {
             id: facts.id.to_owned(),
             rootfs,
-            host_propagation: root_propagation.map_or(libc::MS_SLAVE, |(flag, _)| flag),
+            host_propagation: host_propagation(root_propagation),
             root_propagation,
             readonly_root: spec
                 .root()
@@ -292,7 +292,7 @@ impl Plan {
         let process = spec.process().clone().unwrap_or_default();
         Ok(Self {
             mounts: read_mounts(spec, linux, &Namespaces::read(linux)?, c"", facts)?,
-            host_propagation: root_propagation(linux)?.map_or(libc::MS_SLAVE, |(flag, _)| flag),
+            host_propagation: host_propagation(root_propagation(linux)?),
             waits_at_birth: false,
             ..Self::for_exec(facts.id, &process, spec, facts)?
         })
@@ -365,6 +365,15 @@ fn rootfs_path(spec: &oci::Spec, bundle: &Path) -> Result<CString> {
     }
     let joined: PathBuf = bundle.join(root.path());
     text::absolute(&joined, ".root.path")
+}
+
+/// What is unbindable in the end is only private until then: keel itself binds some of it.
+fn host_propagation(root: Option<(u64, Reach)>) -> u64 {
+    match root {
+        None => libc::MS_SLAVE,
+        Some((libc::MS_UNBINDABLE, _)) => libc::MS_PRIVATE,
+        Some((flag, _)) => flag,
+    }
 }
 
 fn root_propagation(linux: &oci::Linux) -> Result<Option<(u64, Reach)>> {
