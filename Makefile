@@ -12,7 +12,7 @@ TRY_PACKAGES := $(BUILD_PACKAGES) busybox-static jq mmdebstrap
 TEST_PACKAGES := $(TRY_PACKAGES) runc crun strace valgrind uidmap libseccomp-dev docker-registry skopeo \
 	podman apache2-utils openssl procps qemu-system-x86 cpio e2fsprogs iproute2 nftables \
 	containerd docker.io buildah containernetworking-plugins protobuf-compiler socat curl \
-	git bzip2 xz-utils passt
+	git bzip2 xz-utils passt nodejs postgresql
 
 # Where `make install` puts things: below DESTDIR, for those who make packages of it.
 PREFIX ?= /usr/local
