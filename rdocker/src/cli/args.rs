@@ -73,22 +73,18 @@ pub fn explain<T: CommandFactory>(
         let _ = ui.bytes(error.render().to_string().as_bytes());
         return ExitCode::SUCCESS;
     }
+    let usage = usage(T::command(), arguments);
+    let command = command_words(&usage, &ui.program);
     let (line, code) = match error.kind() {
         ErrorKind::UnknownArgument if !context(ContextKind::InvalidArg).starts_with('-') => {
-            let wants = takes(&context_usage(error));
-            (format!("'{}' {wants}", usage_words(error).trim()), 1)
+            (format!("'{command}' {}", takes(&usage)), 1)
         }
         ErrorKind::UnknownArgument => {
             (unknown_flag(&context(ContextKind::InvalidArg)), EXIT_ENGINE)
         }
         ErrorKind::InvalidSubcommand => {
             let word = context(ContextKind::InvalidSubcommand);
-            let usage = usage_words(error);
-            let parents = usage.split_once(' ').map_or("", |(_, parents)| parents);
-            (
-                format!("unknown command: {} {parents}{word}", ui.program),
-                1,
-            )
+            (format!("unknown command: {command} {word}"), 1)
         }
         ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() => {
             let flag = long_flag(&context(ContextKind::InvalidArg));
@@ -115,9 +111,7 @@ pub fn explain<T: CommandFactory>(
             )
         }
         ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
-            let usage = context_usage(error);
-            let line = format!("'{}' requires {}", usage_words(error).trim(), needs(&usage));
-            (line, 1)
+            (format!("'{command}' requires {}", needs(&usage)), 1)
         }
         _ => {
             let text = error.render().to_string();
@@ -125,10 +119,42 @@ pub fn explain<T: CommandFactory>(
             (line.trim_start_matches("error: ").to_owned(), EXIT_ENGINE)
         }
     };
-    let _ = ui.error_line(format_args!("{}: {line}", ui.program.clone()));
-    let usage = usage_words(error);
-    let _ = ui.error_line(format_args!("\nRun '{usage}--help' for more information"));
+    let _ = ui.error_line(told(&line, code, &usage, &ui.program.clone()));
     ExitCode::from(code)
+}
+
+/// The line with what Docker writes around it: the program's name, but for flags, and below it the
+/// usage of the verb, if there is one, and where to read on.
+fn told(line: &str, code: u8, usage: &str, program: &str) -> String {
+    let command = command_words(usage, program);
+    let mut text = match code {
+        EXIT_ENGINE => line.to_owned(),
+        _ => format!("{program}: {line}"),
+    };
+    if command != program {
+        let words = usage.split_once(' ').map_or("", |(_, words)| words);
+        text.push_str(&format!("\n\nUsage:  {program} {words}"));
+    }
+    let read = match line.contains(" requires at least ") {
+        true => "See",
+        false => "Run",
+    };
+    text + &format!("\n\n{read} '{command} --help' for more information")
+}
+
+/// How the verb that was meant is used: `rdocker run [OPTIONS] IMAGE [COMMAND] [ARG...]`.
+fn usage(mut program: Command, arguments: &[OsString]) -> String {
+    // Subcommands learn then what they are called with the words before them.
+    program.build();
+    let text = verb(&program, arguments).clone().render_usage().to_string();
+    let lines = text.trim_start_matches("Usage:").lines();
+    lines.map(str::trim).next().unwrap_or_default().to_owned()
+}
+
+/// The verb that the arguments mean.
+fn verb<'c>(program: &'c Command, arguments: &[OsString]) -> &'c Command {
+    let words = arguments.iter().skip(1);
+    words.fold(program, |at, word| at.find_subcommand(word).unwrap_or(at))
 }
 
 /// `--memory` of `--memory <BYTES>`.
@@ -138,9 +164,8 @@ fn long_flag(shown: &str) -> String {
 
 /// The letter that a verb's flag has beside its long name.
 fn short_of(program: &Command, arguments: &[OsString], flag: &str) -> Option<char> {
-    let words = arguments.iter().skip(1);
-    let verb = words.fold(program, |at, word| at.find_subcommand(word).unwrap_or(at));
     let named = |arg: &&clap::Arg| arg.get_long() == Some(flag.trim_start_matches('-'));
+    let verb = verb(program, arguments);
     verb.get_arguments().find(named)?.get_short()
 }
 
@@ -156,7 +181,7 @@ fn takes(usage: &str) -> String {
 }
 
 fn operands(usage: &str) -> Vec<&str> {
-    let words = usage.trim_start_matches("Usage:").split_whitespace();
+    let words = usage.split_whitespace();
     words
         .skip_while(|word| word.chars().any(|c| c.is_ascii_lowercase()))
         .filter(|word| *word != "[OPTIONS]")
@@ -179,26 +204,11 @@ fn needs(usage: &str) -> String {
     format!("{least}{required} argument{plural}")
 }
 
-fn context_usage(error: &clap::Error) -> String {
-    match error.get(ContextKind::Usage) {
-        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
-        _ => String::new(),
-    }
-}
-
-/// `rdocker run ` from the usage line clap knows, or just the program's name.
-fn usage_words(error: &clap::Error) -> String {
-    let usage = context_usage(error);
-    let words = usage.trim_start_matches("Usage:").split_whitespace();
-    let mut line: String = words
-        .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
-        .filter(|word| !word.starts_with('-'))
-        .map(|word| format!("{word} "))
-        .collect();
-    if line.is_empty() {
-        line.push_str("rdocker ");
-    }
-    line
+/// `docker run` from a usage line.
+fn command_words(usage: &str, program: &str) -> String {
+    let is_verb = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let verbs = usage.split_whitespace().skip(1).take_while(is_verb);
+    verbs.fold(program.to_owned(), |line, verb| format!("{line} {verb}"))
 }
 
 fn unknown_flag(flag: &str) -> String {
@@ -254,33 +264,52 @@ mod tests {
     fn a_usage_line_says_how_many_arguments_are_needed() {
         let cases = [
             (
-                "Usage: rdocker exec [OPTIONS] CONTAINER COMMAND [ARG...]",
+                "rdocker exec [OPTIONS] CONTAINER COMMAND [ARG...]",
                 "at least 2 arguments",
             ),
             (
-                "Usage: rdocker run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+                "rdocker run [OPTIONS] IMAGE [COMMAND] [ARG...]",
                 "at least 1 argument",
             ),
-            ("Usage: rdocker rename CONTAINER NEW_NAME", "2 arguments"),
-            ("Usage: rdocker port CONTAINER", "1 argument"),
+            ("rdocker rename CONTAINER NEW_NAME", "2 arguments"),
+            ("rdocker port CONTAINER", "1 argument"),
         ];
         for (usage, want) in cases {
             assert_eq!(needs(usage), want, "{usage}");
         }
         let cases = [
-            ("Usage: rdocker ps [OPTIONS]", "accepts no arguments"),
+            ("rdocker ps [OPTIONS]", "accepts no arguments"),
+            ("rdocker rename CONTAINER NEW_NAME", "requires 2 arguments"),
             (
-                "Usage: rdocker rename CONTAINER NEW_NAME",
-                "requires 2 arguments",
-            ),
-            (
-                "Usage: rdocker images [OPTIONS] [REPOSITORY[:TAG]]",
+                "rdocker images [OPTIONS] [REPOSITORY[:TAG]]",
                 "requires at most 1 argument",
             ),
         ];
         for (usage, want) in cases {
             assert_eq!(takes(usage), want, "{usage}");
         }
+    }
+
+    #[test]
+    fn a_mistake_is_told_as_docker_tells_it() {
+        let usage = "rdocker rm [OPTIONS] CONTAINER [CONTAINER...]";
+        let line = format!("'docker rm' requires {}", needs(usage));
+        assert_eq!(
+            told(&line, 1, usage, "docker"),
+            "docker: 'docker rm' requires at least 1 argument\n\n\
+             Usage:  docker rm [OPTIONS] CONTAINER [CONTAINER...]\n\n\
+             See 'docker rm --help' for more information"
+        );
+        assert_eq!(
+            told("unknown flag: --nope", EXIT_ENGINE, usage, "docker"),
+            "unknown flag: --nope\n\nUsage:  docker rm [OPTIONS] CONTAINER [CONTAINER...]\n\n\
+             Run 'docker rm --help' for more information"
+        );
+        let usage = "rdocker [OPTIONS] <COMMAND>";
+        assert_eq!(
+            told("unknown command: docker nope", 1, usage, "docker"),
+            "docker: unknown command: docker nope\n\nRun 'docker --help' for more information"
+        );
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Info {
             ui.line(format_args!("{label}: {}", text(key)))?;
         }
         ui.line(" Log rotation: max-size=20m max-file=3 unless configured otherwise")?;
-        ui.line(" Plugins:\n  Volume: local\n  Network: host none\n  Log: json-file none")?;
+        ui.line(" Plugins:\n  Volume: local\n  Network: bridge host none\n  Log: json-file none")?;
         ui.line(" Swarm: inactive")?;
         let more = [
             (" Default Runtime", "DefaultRuntime"),

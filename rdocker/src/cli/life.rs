@@ -112,6 +112,25 @@ fn start_one(host: &Host, container: &Container) -> Result<()> {
     start::launch(host, &container, Root::Unmounted)?.request(&Request::Start)
 }
 
+/// How long a container may take to end.
+#[derive(Debug, clap::Args)]
+struct Patience {
+    /// Seconds to wait before killing the container
+    #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
+    timeout: Option<i64>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    time: Option<i64>,
+}
+
+impl Patience {
+    fn seconds(&self, ui: &mut Ui) -> Result<Option<i64>> {
+        if self.time.is_some() {
+            ui.error_line("Flag --time has been deprecated, use --timeout instead")?;
+        }
+        Ok(self.timeout.or(self.time))
+    }
+}
+
 /// Stop one or more running containers
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "rdocker stop [OPTIONS] CONTAINER [CONTAINER...]")]
@@ -119,15 +138,8 @@ pub struct Stop {
     /// Signal to send to the container
     #[arg(short, long)]
     signal: Option<String>,
-    /// Seconds to wait before killing the container
-    #[arg(
-        short,
-        long,
-        alias = "time",
-        value_name = "SECONDS",
-        allow_hyphen_values = true
-    )]
-    timeout: Option<i64>,
+    #[command(flatten)]
+    patience: Patience,
     #[arg(required = true, value_name = "CONTAINER", hide = true)]
     names: Vec<String>,
 }
@@ -136,8 +148,9 @@ impl Stop {
     /// Stops each.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let signal = self.signal.as_deref().map(signal::parse).transpose()?;
+        let timeout = self.patience.seconds(ui)?;
         each(&self.names, ui, |name, _| {
-            stop_one(&Containers::new(host).find(name)?, signal, self.timeout)
+            stop_one(&Containers::new(host).find(name)?, signal, timeout)
         })
     }
 }
@@ -174,15 +187,8 @@ pub struct Restart {
     /// Signal to send to the container
     #[arg(short, long)]
     signal: Option<String>,
-    /// Seconds to wait before killing the container
-    #[arg(
-        short,
-        long,
-        alias = "time",
-        value_name = "SECONDS",
-        allow_hyphen_values = true
-    )]
-    timeout: Option<i64>,
+    #[command(flatten)]
+    patience: Patience,
     #[arg(required = true, value_name = "CONTAINER", hide = true)]
     names: Vec<String>,
 }
@@ -191,9 +197,10 @@ impl Restart {
     /// Stops and starts each.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let signal = self.signal.as_deref().map(signal::parse).transpose()?;
+        let timeout = self.patience.seconds(ui)?;
         each(&self.names, ui, |name, _| {
             let container = Containers::new(host).find(name)?;
-            stop_one(&container, signal, self.timeout)?;
+            stop_one(&container, signal, timeout)?;
             start_one(host, &container)?;
             events::container(host, &container.record, "restart", &[])
         })

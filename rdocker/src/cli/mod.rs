@@ -376,7 +376,7 @@ pub fn command() -> Command {
 
 /// Runs one command line to its end.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.collect();
+    let arguments = asking_for_help(arguments.collect());
     let program = program_name(arguments.first());
     let mut ui = Ui::terminal(program);
     let cli = match args::parse::<Cli>(&arguments) {
@@ -391,10 +391,21 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// `help run` is `run --help`.
+fn asking_for_help(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.get(1).is_some_and(|word| word == "help") {
+        arguments.remove(1);
+        arguments.push("--help".into());
+    }
+    arguments
+}
+
 fn run(cli: Cli, ui: &mut Ui) -> Result<()> {
     if let Some(host) = &cli.global.host {
         return Err(Error::Hinted {
-            message: format!("Cannot connect to the Docker daemon at {host}"),
+            message: format!(
+                "Cannot connect to the Docker daemon at {host}. Is the docker daemon running?"
+            ),
             hint: "rdocker works without a daemon: unset DOCKER_HOST and leave out -H".to_owned(),
         });
     }

@@ -47,7 +47,7 @@ impl Top {
             return Err(Error::Invalid(format!("ps: {why}")));
         }
         let rows = filter(&String::from_utf8_lossy(&output.stdout), &pids)?;
-        ui.bytes(printable(&table::layout(&rows)).as_bytes())
+        ui.bytes(printable(&table::layout_from(20, &rows)).as_bytes())
     }
 }
 

@@ -13,6 +13,11 @@ const PADDING: usize = 3;
 /// As in tabwriter a column is a run of neighbouring rows that all have a cell ended by a tab
 /// there; the last cell of a row is never padded.
 pub fn layout(rows: &[Vec<String>]) -> String {
+    layout_from(MIN_WIDTH, rows)
+}
+
+/// The same with columns of at least `narrowest` characters, padding and all.
+pub fn layout_from(narrowest: usize, rows: &[Vec<String>]) -> String {
     let columns = rows
         .iter()
         .map(|row| row.len().saturating_sub(1))
@@ -22,7 +27,7 @@ pub fn layout(rows: &[Vec<String>]) -> String {
     for row in rows {
         let padded = row.len().saturating_sub(1);
         for (width, cell) in widths.iter_mut().zip(&row[..padded]) {
-            *width = (*width).max(cell.chars().count() + PADDING).max(MIN_WIDTH);
+            *width = (*width).max(cell.chars().count() + PADDING).max(narrowest);
         }
     }
     let mut text = String::new();
