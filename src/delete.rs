@@ -1,13 +1,13 @@
 //! `delete`: removes what a container has left, with `--force` after killing it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::cgroups::{self, resctrl::Group};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::state::{Container, Status};
-use crate::sys::fd;
+use crate::sys::{Errno, fd};
 
 /// `delete`.
 #[derive(clap::Args, Clone, Debug)]
@@ -95,14 +95,13 @@ fn kill(container: &Container) -> Result<()> {
         other => other?,
     };
     if container.record.own_pid_namespace {
-        // It may have ended meanwhile; the wait below tells.
-        let _ = fd::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        kill_one(pidfd.as_fd())?;
         if cgroup.is_frozen()? {
             cgroup.thaw()?;
         }
     } else {
         container.signal_all(libc::SIGKILL)?;
-        let _ = fd::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        kill_one(pidfd.as_fd())?;
     }
     let ended = fd::poll_in(pidfd.as_fd(), DEATH_PATIENCE_MS)
         .map_err(|errno| Error::host("wait for", "container init", errno))?;
@@ -113,4 +112,12 @@ fn kill(container: &Container) -> Result<()> {
     Err(Error::Failed(format!(
         "container init still running: process {pid} does not die"
     )))
+}
+
+fn kill_one(pidfd: BorrowedFd<'_>) -> Result<()> {
+    match fd::pidfd_send_signal(pidfd, libc::SIGKILL) {
+        // It has ended meanwhile.
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(Error::host("kill", "container init", errno)),
+    }
 }

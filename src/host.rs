@@ -1,7 +1,7 @@
 //! Facts about the host, each read when first asked for and then kept.
 //!
 //! Verbs such as `state` need none of them and pay for none. A fact that cannot be read counts as
-//! the weaker answer (no capability, no LSM), so the failure shows where the fact was needed.
+//! the weaker answer (no LSM), so the failure shows where the fact was needed.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -74,18 +74,27 @@ impl Host {
     }
 
     /// The effective capabilities, bit n for capability n (capabilities(7)).
-    pub fn capabilities(&self) -> u64 {
-        *self
-            .capabilities
-            .get_or_init(|| sys::caps::get().map_or(0, |(effective, _)| effective))
+    ///
+    /// # Errors
+    /// [`Error::Host`] if the kernel does not say: a container would have none at all.
+    pub fn capabilities(&self) -> Result<u64> {
+        if let Some(known) = self.capabilities.get() {
+            return Ok(*known);
+        }
+        let (effective, _) =
+            sys::caps::get().map_err(|errno| Error::host("capget", "the runtime", errno))?;
+        Ok(*self.capabilities.get_or_init(|| effective))
     }
 
     /// Whether the runtime may write any id map of a user namespace below its own.
     ///
     /// Man page: user_namespaces(7), "Defining user and group ID mappings".
-    pub fn may_set_ids(&self) -> bool {
+    ///
+    /// # Errors
+    /// As [`Host::capabilities`].
+    pub fn may_set_ids(&self) -> Result<bool> {
         let both = sys::caps::SETUID | sys::caps::SETGID;
-        self.capabilities() & both == both
+        Ok(self.capabilities()? & both == both)
     }
 
     /// The highest capability that the kernel knows, of those that keel knows.
@@ -184,7 +193,7 @@ fn release(text: &str) -> Option<(u32, u32)> {
 }
 
 /// A host for tests of what is decided from it; the fields are [`Host`]'s methods.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[allow(missing_docs)]
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -200,7 +209,7 @@ pub struct Facts {
     pub namespaces: Vec<String>,
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Default for Facts {
     /// The host's root with every capability, a new kernel, cgroup v1, no LSM.
     fn default() -> Self {
@@ -221,7 +230,7 @@ impl Default for Facts {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Host {
     /// A host with these facts, of which nothing is read.
     pub fn fixed(facts: Facts) -> Self {
@@ -265,6 +274,6 @@ mod tests {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|l| l.starts_with("CapEff:")).unwrap();
         let effective = u64::from_str_radix(line[7..].trim(), 16).unwrap();
-        assert_eq!(host.capabilities(), effective);
+        assert_eq!(host.capabilities().unwrap(), effective);
     }
 }

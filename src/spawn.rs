@@ -484,13 +484,19 @@ impl Spawned {
             item: 0,
             errno: 0,
         };
-        match send(
-            self.report.as_raw_fd(),
-            &frame.to_bytes(),
-            MsgFlags::MSG_NOSIGNAL,
-        ) {
-            Ok(_) => Ok(()),
-            Err(_) => self.wait_for(plan, Step::Created).map(drop),
+        let bytes = frame.to_bytes();
+        loop {
+            match send(self.report.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                // It is gone, and may have said why.
+                Err(Errno::EPIPE | Errno::ECONNRESET) => {
+                    return self.wait_for(plan, Step::Created).map(drop);
+                }
+                Err(errno) => {
+                    return Err(Error::host("write to", "the container's process", errno));
+                }
+            }
         }
     }
 

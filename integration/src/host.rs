@@ -112,7 +112,7 @@ impl HostSnapshot {
                 return changes;
             }
             if start.elapsed() > Duration::from_millis(300) {
-                reap_strangers();
+                reap_orphans();
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -184,7 +184,7 @@ impl Drop for Adopted {
 
 /// Reaps orphans that have ended: the init of a container that was never made, say. While they are
 /// zombies they hold their session keyring.
-fn reap_strangers() {
+pub fn reap_orphans() {
     for pid in pids() {
         let children = CHILDREN.lock().expect("nobody panics with it");
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

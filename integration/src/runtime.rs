@@ -94,7 +94,8 @@ impl Runtime {
     fn of(binary: PathBuf) -> Self {
         set_child_subreaper(true).expect("a process may become a subreaper");
         let number = RUNTIMES.fetch_add(1, Ordering::Relaxed);
-        let token = format!("kt{:x}-{number}", std::process::id());
+        // All of one length, so that none begins with another.
+        let token = format!("kt{:x}-{number:03}", std::process::id());
         let dir = tempfile::Builder::new()
             .prefix(&format!("{token}-"))
             .permissions(fs::Permissions::from_mode(0o755))

@@ -59,6 +59,21 @@ fn arrange_descriptors(sources: &[RawFd], session: Session) -> io::Result<()> {
     Ok(())
 }
 
+/// Starts `command` as a process that the caller traces; it stops once it has executed its program.
+/// It does not outlive the caller. Man page: ptrace(2), PTRACE_TRACEME.
+///
+/// # Errors
+/// What the system says about fork, exec or ptrace.
+pub fn spawn_traced(command: &mut Command) -> io::Result<Child> {
+    let trace_me = || {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        Ok(nix::sys::ptrace::traceme()?)
+    };
+    // SAFETY: the closure makes two system calls: no allocation, no locks.
+    unsafe { command.pre_exec(trace_me) };
+    command.spawn()
+}
+
 /// A pidfd: poll(2) says it is readable when the process is over. Man page: pidfd_open(2).
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 
 use super::{Hierarchy, Manager, Request, Saved, Unit, Version, devices, limits, mountinfo, unit};
 use crate::error::{Error, Result};
+use crate::sys::Errno;
 use crate::sys::fd::read_kernel_file;
 
 /// Where pure v2 is mounted, and the tmpfs with the v1 hierarchies otherwise: file-hierarchy(7).
@@ -52,7 +53,7 @@ impl Host {
             String::new()
         };
         let uid = nix::unistd::geteuid().as_raw();
-        if is_cgroup2(ROOT) {
+        if is_cgroup2(ROOT)? {
             let mut mount = Mount::unified(ROOT);
             // Only a runtime that sees its own cgroup below the root can see a part of the tree.
             if with_own && !own.lines().any(|line| line == "0::/") {
@@ -67,7 +68,7 @@ impl Host {
         }
         let mountinfo = read("/proc/self/mountinfo")?;
         let mut mounts = mountinfo::v1_mounts(&mountinfo);
-        if is_cgroup2(HYBRID) {
+        if is_cgroup2(HYBRID)? {
             mounts.push(Mount {
                 root: mountinfo::root_of(HYBRID, &mountinfo),
                 ..Mount::unified(HYBRID)
@@ -367,9 +368,13 @@ fn has_unified(resources: &oci_spec::runtime::LinuxResources) -> bool {
         .is_some_and(|unified| !unified.is_empty())
 }
 
-fn is_cgroup2(path: &str) -> bool {
-    nix::sys::statfs::statfs(path)
-        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
+/// A host that cannot be asked is no host without it: the container would be in fewer hierarchies.
+fn is_cgroup2(path: &str) -> Result<bool> {
+    match nix::sys::statfs::statfs(path) {
+        Ok(fs) => Ok(fs.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(Error::host("statfs", path, errno)),
+    }
 }
 
 fn read(path: &str) -> Result<String> {

@@ -95,7 +95,7 @@ pub fn hand_over_listener(
     let Some(listener) = listener else {
         return Err(Errno::EBADF).at(Step::SeccompListener, 0);
     };
-    report.tell(Step::SeccompListener, 0, listener.as_raw_fd());
+    report.tell(Step::SeccompListener, 0, listener.as_raw_fd())?;
     // The runtime copies it while this process waits; execve closes it.
     std::mem::forget(listener);
     Ok(())

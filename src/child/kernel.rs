@@ -116,7 +116,7 @@ pub fn enter_container(fds: &mut Fds) -> Result<bool, Fault> {
 pub fn appear(report: &Report) -> Result<(), Fault> {
     match clone::clone3(libc::CLONE_PARENT as u64, None).at(Step::Appear, 0)? {
         Side::Parent { pid, .. } => {
-            report.tell(Step::Appear, 0, pid);
+            report.tell(Step::Appear, 0, pid)?;
             clone::exit_now(0)
         }
         Side::Child => {

@@ -48,25 +48,26 @@ impl Report {
 
     /// Says that `step` is reached and waits for the parent's answer.
     pub fn reached(&self, step: Step, item: u16) -> Result<(), Fault> {
-        self.send(Frame {
+        let sent = self.send(Frame {
             kind: Kind::Reached,
             step,
             item,
             errno: 0,
         });
+        sent.at(step, 0)?;
         self.wait_for_go(step)
     }
 
     /// Says that `step` is reached with a value of its own, and goes on.
-    pub fn tell(&self, step: Step, item: usize, value: i32) {
+    pub fn tell(&self, step: Step, item: usize, value: i32) -> Result<(), Fault> {
         let frame = Frame {
             kind: Kind::Reached,
             step,
             item: item as u16,
             errno: value,
         };
-        // By write(2), see `identity::hand_over_listener`; a parent that is gone is noticed later.
-        let _ = nix::unistd::write(&self.peer, &frame.to_bytes());
+        // By write(2), see `identity::hand_over_listener`.
+        say(|| nix::unistd::write(&self.peer, &frame.to_bytes())).at(step, item)
     }
 
     /// Waits for [`Kind::Go`]. If the parent is gone, so is the child.
@@ -85,7 +86,7 @@ impl Report {
     /// Tells why this process ends. Nobody may be listening any more.
     pub fn fault(&self, fault: Fault) {
         let Fault { step, item, errno } = fault;
-        self.send(Frame {
+        let _ = self.send(Frame {
             kind: Kind::Fault,
             step,
             item,
@@ -93,13 +94,9 @@ impl Report {
         });
     }
 
-    fn send(&self, frame: Frame) {
-        // A parent that is gone is noticed by the next receive.
-        let _ = send(
-            self.peer.as_raw_fd(),
-            &frame.to_bytes(),
-            MsgFlags::MSG_NOSIGNAL,
-        );
+    fn send(&self, frame: Frame) -> Result<(), Errno> {
+        let (peer, bytes) = (self.peer.as_raw_fd(), frame.to_bytes());
+        say(|| send(peer, &bytes, MsgFlags::MSG_NOSIGNAL))
     }
 
     /// A created container waits here until `start` connects; that connection gets the next reports.
@@ -120,6 +117,16 @@ impl Report {
                 Err(Errno::EINTR | Errno::ECONNABORTED) => {}
                 Err(errno) => return Err(errno).at(Step::Gate, 0),
             }
+        }
+    }
+}
+
+/// Says something. A parent that is not told waits, so failure is to be the end of this process.
+fn say(once: impl Fn() -> Result<usize, Errno>) -> Result<(), Errno> {
+    loop {
+        match once() {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
         }
     }
 }

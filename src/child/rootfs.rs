@@ -167,7 +167,7 @@ fn own_source(
     if idmap.is_some() {
         // Only the parent has rights over the file system.
         let report = report.ok_or(Errno::EPERM).at(Step::MountIdMap, index)?;
-        report.tell(Step::MountIdMap, index, made.as_raw_fd());
+        report.tell(Step::MountIdMap, index, made.as_raw_fd())?;
         report.wait_for_go(Step::MountIdMap)?;
     }
     Ok(made)

@@ -147,7 +147,7 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     context.log.debug(placed);
     let verify = context.verify();
     let released = goes_ahead(args, mode, &placement) && terminal.is_none() && !verify.0;
-    let may_set_ids = context.host.may_set_ids();
+    let may_set_ids = context.host.may_set_ids()?;
     let given = take_net_devices(&process, &plan, &fds, &mut rollback)
         .and_then(|()| release(&mut process, &plan, &fds, may_set_ids));
     drop(fds.seal.take());
@@ -306,7 +306,8 @@ pub fn decide(
     }
     // In a user namespace of its own a process has them all.
     if !plan.namespaces.has(namespaces::USER) {
-        plan.process.limit_capabilities(context.host.capabilities());
+        plan.process
+            .limit_capabilities(context.host.capabilities()?);
     }
     if let Some(filter) = &plan.seccomp {
         let flags = filter.flags;
