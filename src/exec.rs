@@ -8,6 +8,7 @@ use oci_spec::runtime::{Capabilities, Capability, Process, Spec};
 
 use crate::bundle::{parse_process, read_json_stream};
 use crate::cgroups::{self, Driver, Placement};
+use crate::confine;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::foreground;
@@ -112,7 +113,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let made = spec.linux().as_ref().map_or(0, namespaces::made);
     let kinds = spawn::namespaces_to_enter(pid, made)?;
     if kinds & namespaces::USER == 0 {
-        limit_rights(&mut plan, &spec, kinds, context);
+        limit_rights(&mut plan, &spec, kinds, context)?;
     }
     let mut fds = Fds {
         seal: context.seal.take(),
@@ -173,17 +174,20 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let Some(signals) = signals else {
         return Ok(0);
     };
+    confine::to_waiting(&container.record, container.path());
     let code = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), None)?;
     u8::try_from(code).map_err(|_| Error::Failed("an exit code is at most 255".into()))
 }
 
 /// Nothing more than the runtime has itself; and not for a moment, where others may look at it.
-fn limit_rights(plan: &mut Plan, spec: &Spec, kinds: u64, context: &Context) {
-    plan.process.limit_capabilities(context.host.capabilities());
+fn limit_rights(plan: &mut Plan, spec: &Spec, kinds: u64, context: &Context) -> Result<()> {
+    plan.process
+        .limit_capabilities(context.host.capabilities()?);
     let visible = kinds & namespaces::PID != 0 && plan::peers_may_trace(spec);
     if let Some(filter) = &mut plan.seccomp {
         filter.first = visible && !plan.process.no_new_privs;
     }
+    Ok(())
 }
 
 /// Opens where the process sends its terminal's master; returns keel's own end, if it is that.

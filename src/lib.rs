@@ -2,6 +2,8 @@
 //! each other (except run, which is create, start and delete), and the child sees the plan's types
 //! and `sys` alone. `import_rule` checks this.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz; // hostile input for what is read below
 pub mod verbs; // from the verb to the function that does it
 pub mod cli; // the command line, as runc's callers write it
 
@@ -25,6 +27,7 @@ pub mod start; // opens the gate
 pub mod update; // limits of a running container
 
 pub mod context; // what every verb is given: store, log, global flags, host
+pub mod confine; // what keel gives up while it only waits
 pub mod foreground; // signals, terminal and end of a program that keel waits for
 pub mod notify; // what the container says of its readiness, passed on
 pub mod hooks; // hooks that the runtime runs in its own namespaces

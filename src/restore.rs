@@ -11,6 +11,7 @@ use nix::sys::stat::{Mode, SFlag};
 
 use crate::cgroups::Driver;
 use crate::checkpoint::{STREAMS, external_key};
+use crate::confine;
 use crate::context::Context;
 use crate::create::{self, Mode as Way, rollback::Rollback};
 use crate::criu::wire::Message;
@@ -113,6 +114,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         return Ok(0);
     };
     container.unlock();
+    confine::to_waiting(&container.record, container.path());
     let ended = foreground::attend(pidfd.as_fd(), &signals, terminal.as_ref(), None);
     match context.store.load_locked(&args.id) {
         Err(Error::NotFound) => {}

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use crate::confine;
 use crate::context::Context;
 use crate::create::{self, Created, Mode};
 use crate::delete;
@@ -85,6 +86,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     };
     // Other commands may work on the container while it runs.
     container.unlock();
+    confine::to_waiting(&container.record, container.path());
     let ended = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), notify);
     if !args.keep {
         match context.store.load_locked(&args.create.id) {

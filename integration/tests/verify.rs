@@ -115,3 +115,36 @@ fn start_and_exec_stop_what_has_no_filter() {
     });
     let _ = liar.call(&["delete", bundle.id()]).run().succeeds();
 }
+
+/// A line of `/proc/PID/status`.
+fn status(pid: i32, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn keel_confines_itself_while_it_waits_but_not_its_container_and_hooks() {
+    let runtime = Runtime::new();
+    if runtime.kind() != Kind::Keel {
+        return;
+    }
+    for hook in [false, true] {
+        let mut bundle = runtime.bundle();
+        bundle.set("/process/noNewPrivileges", false);
+        bundle.sh("grep -E 'NoNewPrivs|Seccomp:' /proc/self/status; echo read; read _");
+        if hook {
+            bundle.set("/hooks/poststop", json!([{ "path": "/bin/true" }]));
+        }
+        let (input, end) = std::io::pipe().expect("descriptors are plenty");
+        let keel = runtime.call_run(&bundle).stdin(input).spawn();
+        keel.wait_for_stdout("read");
+        assert!(keel.stdout().contains("NoNewPrivs:\t0\nSeccomp:\t0\n"));
+        integration::wait_for("keel to wait", || {
+            hook || status(keel.pid(), "Seccomp:") == "2"
+        });
+        assert_eq!(status(keel.pid(), "NoNewPrivs:") == "1", !hook);
+        drop(end);
+        let _ = keel.wait().exits(1);
+    }
+}
