@@ -32,6 +32,8 @@ use crate::host::Host;
 use crate::store::lock::FileLock;
 use crate::store::record;
 
+mod table;
+
 /// The hidden verb that is the holder.
 pub const VERB: &str = "__namespaces";
 
@@ -175,21 +177,17 @@ fn map_ids(pid: i32) -> Result<()> {
         ("newuidmap", "uid_map", uid, "/etc/subuid"),
         ("newgidmap", "gid_map", gid, "/etc/subgid"),
     ];
-    for (program, file, own, table) in maps {
-        let text = fs::read_to_string(table).unwrap_or_default();
-        let ranges = subordinate(&text, uid, name.as_deref());
+    for (program, file, own, path) in maps {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let ranges = table::ranges(&text, uid, name.as_deref());
         if ranges.is_empty() {
             map_one(pid, file, own)?;
             continue;
         }
         let mut command = Command::new(program);
         command.arg(pid.to_string());
-        command.args(["0".to_owned(), own.to_string(), "1".to_owned()]);
-        let mut inside: u64 = 1;
-        for (start, count) in ranges {
-            command.args([inside.to_string(), start.to_string(), count.to_string()]);
-            inside += u64::from(count);
-        }
+        let map = table::map(own, &ranges);
+        command.args(map.as_flattened().iter().map(u64::to_string));
         let output = command.output().map_err(|errno| Error::Hinted {
             message: format!("execute {program}: {errno}"),
             hint: "install the package uidmap".to_owned(),
@@ -198,7 +196,7 @@ fn map_ids(pid: i32) -> Result<()> {
             let why = String::from_utf8_lossy(&output.stderr);
             return Err(Error::Hinted {
                 message: format!("{program}: {}", why.trim()),
-                hint: format!("look at {table} and at the owner and mode of {program}"),
+                hint: format!("look at {path} and at the owner and mode of {program}"),
             });
         }
     }
@@ -216,20 +214,6 @@ fn map_one(pid: i32, file: &str, own: u32) -> Result<()> {
         write("setgroups", "deny")?;
     }
     write(file, &format!("0 {own} 1"))
-}
-
-/// The ranges that a subuid(5) table gives to a user, by name or number: first id and count.
-fn subordinate(table: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
-    let number = uid.to_string();
-    let ranges = table.lines().filter_map(|line| {
-        let mut fields = line.trim().split(':');
-        let owner = fields.next()?;
-        let start = fields.next()?.parse().ok()?;
-        let count: u32 = fields.next()?.parse().ok()?;
-        let is_own = owner == number || name == Some(owner);
-        (is_own && count > 0 && fields.next().is_none()).then_some((start, count))
-    });
-    ranges.collect()
 }
 
 /// The holder's life: its stdin is the command that makes it.
@@ -259,20 +243,4 @@ pub fn hold(host: &Host) -> Result<()> {
     let _alone = FileLock::exclusive(&host.exec_root.join("namespaces.lock"))?;
     let path = host.exec_root.join(HOLDER);
     fs::remove_file(&path).map_err(|errno| Error::host("remove", &path, errno))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subordinate_ids_are_found_by_name_and_by_number() {
-        let table = "other:1:2\njoe:100000:65536\n1001:300000:10\njoe:x:1\njoe:5:0\n# joe\n";
-        assert_eq!(
-            subordinate(table, 1001, Some("joe")),
-            [(100_000, 65536), (300_000, 10)]
-        );
-        assert_eq!(subordinate(table, 1001, None), [(300_000, 10)]);
-        assert_eq!(subordinate(table, 7, Some("none")), []);
-    }
 }

@@ -1,4 +1,4 @@
-//! What fuzz targets reach of this module's own parsers; only their build has it.
+//! What fuzz targets reach of this module's own parsers, and the tests that do the same with seeds.
 
 use std::collections::HashMap;
 

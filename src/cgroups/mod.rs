@@ -10,7 +10,7 @@
 mod dbus;
 mod devices;
 mod dir;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod limits;
 mod limits_v1;

@@ -300,7 +300,6 @@ fn random_call(random: &mut Random, profile: &LinuxSeccomp, native: Abi) -> Call
 ///
 /// # Panics
 /// If it does not.
-#[cfg(fuzzing)]
 pub fn assert_agreement(profile: &LinuxSeccomp, native: usize, calls: &[(u32, u32, [u64; 6])]) {
     let natives: Vec<Abi> = ABIS.into_iter().filter(|abi| *abi != Abi::X32).collect();
     let native = natives[native % natives.len()];
