@@ -164,9 +164,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     }
     process.go(&plan)?;
     process.wait_for_exec(&plan)?;
-    context
-        .verify()
-        .running(plan.seccomp.is_some(), process.pid)?;
+    let verify = context.verify();
+    verify.running(plan.seccomp.is_some(), process.pid)?;
     if let Some(file) = &args.pid_file {
         handover::write_pid_file(file, process.pid)?;
     }

@@ -336,8 +336,14 @@ impl Spawned {
     /// # Errors
     /// The fault that the process reports instead, or how it ended.
     pub fn follow(&mut self, plan: &Plan) -> Result<()> {
+        let failed = |errno| Error::host("follow", "the container's process", errno);
         let pid = loop {
-            match receive(self.report.as_fd())? {
+            // The new process has the socket as well: the end of the other does not close it.
+            let (report, first) = (self.report.as_fd(), self.pidfd.as_fd());
+            if !fd::is_first_of(report, first).map_err(failed)? {
+                return Err(self.death());
+            }
+            match receive(report)? {
                 Some(frame) if frame.step == Step::Appear && frame.kind == Kind::Reached => {
                     break frame.errno;
                 }
@@ -347,7 +353,6 @@ impl Spawned {
                 None => return Err(self.death()),
             }
         };
-        let failed = |errno| Error::host("follow", "the container's process", errno);
         // It is a child of this process, so its number is not given to another before it is reaped.
         let pidfd = fd::pidfd_open(pid).map_err(failed)?;
         let first = std::mem::replace(&mut self.pidfd, pidfd);

@@ -316,6 +316,7 @@ impl Running {
             self.child.kill().expect("it is our child");
         }
         let status = self.child.wait().expect("it is our child");
+        crate::host::forget_child(self.pid());
         let log = self.log.as_deref().map(read_log).unwrap_or_default();
         let run = Run {
             code: status

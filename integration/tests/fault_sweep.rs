@@ -10,6 +10,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use integration::{Bundle, Run, Runtime};
@@ -190,7 +191,6 @@ impl Subject {
     /// Deletes what there is; what is left after that.
     fn clean(&self) -> Option<String> {
         let run = self.call("delete");
-        integration::reap_orphans();
         let changes = self.runtime.changes();
         let _ = fs::remove_file(self.runtime.dir().join("out/seen"));
         let failed = run.code != 0 && !run.stderr.contains("does not exist");
@@ -235,12 +235,25 @@ const WORKERS: usize = 4;
 fn sweep(verb: &'static str, program: &str, before: &'static [&'static str], few: usize) {
     let start = Instant::now();
     let work = |worker| Subject::new(verb, program, before).sweep(few, worker);
+    let done = AtomicBool::new(false);
     let results: Vec<_> = std::thread::scope(|scope| {
+        // A container does not end before the processes that it has lost are reaped.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                integration::reap_orphans();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| scope.spawn(move || work(worker)))
             .collect();
-        let results = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
-        results.map(|it| it.expect("a worker panicked")).collect()
+        let results: Vec<_> = workers
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        let sound = |it: std::thread::Result<_>| it.expect("a worker panicked");
+        results.into_iter().map(sound).collect()
     });
     let tried: usize = results.iter().map(|(_, tried, _)| tried).sum();
     let of = results[0].2;
