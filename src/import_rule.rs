@@ -209,6 +209,20 @@ fn the_readme_counts_crates() {
     holds("crates", names.len());
 }
 
+/// `make sbom`.
+#[test]
+fn the_bill_of_materials_is_as_long_as_the_readme_says() {
+    let script = std::process::Command::new("integration/setup/sbom")
+        .arg("keel")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let bill: serde_json::Value = serde_json::from_slice(&script.stdout).unwrap();
+    let parts = bill["components"].as_array().unwrap();
+    assert!(parts.iter().all(|part| part["licenses"].is_array()));
+    holds("crates", parts.len() + 1);
+}
+
 /// Where a release was built beside these tests.
 #[test]
 fn the_readme_knows_how_large_the_binary_is() {
