@@ -104,7 +104,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         true => None,
         false => Some(foreground::prepare(!args.no_subreaper)?),
     };
-    let (mut container, terminal) = restore(args, context)?;
+    let (container, terminal) = restore(args, context)?;
     let init = container.record.init.ok_or(Error::NotRunning)?;
     let pidfd = init.open()?;
     if let Some(file) = &args.pid_file {
@@ -113,8 +113,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let Some(signals) = signals else {
         return Ok(0);
     };
-    container.unlock();
     confine::to_waiting(&container.record, container.path());
+    drop(container);
     let ended = foreground::attend(pidfd.as_fd(), &signals, terminal.as_ref(), None);
     match context.store.load_locked(&args.id) {
         Err(Error::NotFound) => {}

@@ -49,7 +49,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     };
     let created = create::create(&args.create, context, &mode)?;
     let Created {
-        mut container,
+        container,
         mut process,
         plan,
         terminal,
@@ -84,9 +84,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         }
         return Ok(0);
     };
-    // Other commands may work on the container while it runs.
-    container.unlock();
     confine::to_waiting(&container.record, container.path());
+    // Unlocked: other commands may work on the container while it runs.
+    drop(container);
     let ended = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), notify);
     if !args.keep {
         match context.store.load_locked(&args.create.id) {

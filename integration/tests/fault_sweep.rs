@@ -133,19 +133,25 @@ impl Subject {
             .collect()
     }
 
-    /// What the program has seen. After `create` it is started for that.
-    fn seen(&self) -> Option<String> {
+    /// What the program has seen, if it ran. After `create` it is started for that; it may have ended
+    /// before, and `start` then says so.
+    fn seen(&self) -> Result<Option<String>, Run> {
         let file = self.runtime.dir().join("out/seen");
-        let start = Instant::now();
         if self.verb == "create" {
-            let _ = self.call("start").succeeds();
+            let run = self.call("start");
+            if run.code != 0 {
+                return Err(run);
+            }
+            let start = Instant::now();
             while !file.exists() && start.elapsed() < SLOW {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        let text = fs::read_to_string(&file).ok()?;
+        let Ok(text) = fs::read_to_string(&file) else {
+            return Ok(None);
+        };
         fs::remove_file(&file).expect("it is ours");
-        Some(text)
+        Ok(Some(text))
     }
 
     /// Runs the command line with one fault; what is wrong with that, if anything.
@@ -168,6 +174,8 @@ impl Subject {
         let fine = match run.code {
             0 => lines == 0,
             -9 => killed,
+            // That of a program that was killed: from outside nobody sees that it was about to be one.
+            137 if fault == "KILL" && *process > 0 => lines <= 1,
             code => code > 0 && lines == 1,
         };
         if !fine || run.stderr.contains("panicked") || run.stderr.contains("bug:") {
@@ -176,9 +184,18 @@ impl Subject {
         if run.code == 0 && self.verb == "delete" && self.call("state").code == 0 {
             wrong.push("it is still there".into());
         }
-        if run.code == 0 || self.verb != "create" {
-            let seen = self.seen();
-            if (run.code == 0 || seen.is_some()) && seen.as_deref() != wanted {
+        match self.seen() {
+            Err(start) if start.stderr.lines().count() != 1 => {
+                wrong.push(format!("start says {:?}", start.stderr));
+            }
+            Err(start) if run.code == 0 && *process == 0 => {
+                wrong.push(format!("created, but start says {:?}", start.stderr));
+            }
+            Err(_) => {}
+            // A program that was killed may have been about to look.
+            Ok(None) if run.code != 0 => {}
+            Ok(seen) if seen.as_deref() == wanted => {}
+            Ok(seen) => {
                 let (wanted, seen) = (wanted.unwrap_or_default(), seen.unwrap_or_default());
                 let why = difference(wanted, &seen);
                 wrong.push(format!("exit code {}, the program saw {why:?}", run.code));
@@ -202,7 +219,7 @@ impl Subject {
     fn sweep(&self, few: usize, worker: usize) -> (Vec<String>, usize, usize) {
         self.prepare();
         let points = self.points();
-        let wanted = self.seen();
+        let wanted = self.seen().expect("it starts");
         assert_eq!(self.clean(), None, "without a fault");
         let chosen = chosen(&points, few);
         let (mut wrong, mut tried) = (Vec::new(), 0);

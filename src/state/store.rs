@@ -214,12 +214,6 @@ impl Container {
             .map_err(|error| Error::host("write", file.display(), error))
     }
 
-    /// Lets other commands work on the container.
-    pub fn unlock(&mut self) {
-        // The lock goes with the last descriptor in any case.
-        let _ = self.dir.unlock();
-    }
-
     /// The container's directory.
     pub fn path(&self) -> &Path {
         &self.path
