@@ -129,10 +129,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
 
     let affinity = affinity(&process)?;
     // The process is born with the first one, and takes it into the container's cgroup.
-    set_affinity(0, affinity.0.as_deref())?;
-    if let Some([low, ..]) = affinity.0.as_deref() {
-        context.log.debug(|| format!("affinity: {low:#x}"));
-    }
+    start_on(affinity.0.as_deref(), context)?;
     let scheduler = plan.process.scheduler.take();
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
     let cloned = || format!("process {} is cloned for {}", process.pid, args.id);
@@ -176,6 +173,15 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     confine::to_waiting(&container.record, container.path());
     let code = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), None)?;
     u8::try_from(code).map_err(|_| Error::Failed("an exit code is at most 255".into()))
+}
+
+/// Goes to the processors that the process is born with.
+fn start_on(first: Option<&[u64]>, context: &mut Context) -> Result<()> {
+    set_affinity(0, first)?;
+    if let Some([low, ..]) = first {
+        context.log.debug(|| format!("affinity: {low:#x}"));
+    }
+    Ok(())
 }
 
 /// Nothing more than the runtime has itself; and not for a moment, where others may look at it.
