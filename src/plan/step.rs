@@ -200,8 +200,8 @@ impl Plan {
                 return Error::Known(Code::MOUNT_FAILED, format!("{target} {why}"));
             }
             Step::Scheduler if fault.errno == libc::EPERM => format!(
-                "{} (process scheduler can't be used together with AllowedCPUs, and some policies \
-                 need CAP_SYS_NICE)",
+                "{} (process scheduler can't be used together with AllowedCPUs; some policies need \
+                 CAP_SYS_NICE, and on cgroup v1 .linux.resources.cpu.realtimeRuntime)",
                 self.describe(fault.step, fault.item)
             ),
             Step::OutsideRoot => {
