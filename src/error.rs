@@ -41,6 +41,21 @@ pub enum Error {
         /// The rule that it breaks, and the remedy where there is one.
         why: String,
     },
+    /// The kernel does not take a value of config.json.
+    #[error("config.json: {at}: {why}: write \"{value}\" to {on}")]
+    Refused {
+        /// JSON path of the value, starting with a dot.
+        at: String,
+        /// What that means, or what to do about it.
+        why: &'static str,
+        /// The value in the kernel's spelling.
+        value: String,
+        /// The file that it was written to.
+        on: String,
+        /// Why the kernel refused.
+        #[source]
+        errno: io::Error,
+    },
     /// The container's first process stopped at a step of the plan; `step` is the plan's wording.
     #[error("{step}")]
     Setup {
@@ -107,7 +122,7 @@ impl Error {
             Self::NotRunning => Code::CONTAINER_NOT_RUNNING,
             Self::WrongStatus(_) => Code::WRONG_STATUS,
             Self::Usage(_) => Code::USAGE,
-            Self::Spec { .. } => Code::CONFIG_INVALID,
+            Self::Spec { .. } | Self::Refused { .. } => Code::CONFIG_INVALID,
             Self::Setup { at, errno, .. } => Code::of_step(&at.0, errno.raw_os_error()),
             Self::Host { errno, .. } => match errno.raw_os_error() {
                 Some(libc::EPERM | libc::EACCES) => Code::PERMISSION_DENIED,

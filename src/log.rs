@@ -196,6 +196,13 @@ fn details(error: &Error) -> Map<String, Value> {
             add("file", file);
             add("at", at);
         }
+        Error::Refused { at, on, errno, .. } => {
+            add("file", "config.json");
+            add("at", at);
+            add("call", "write");
+            add("on", on);
+            add("errno", &errno_name(errno));
+        }
         Error::Setup { at, errno, .. } => {
             add("step", &at.0);
             add("errno", &errno_name(errno));

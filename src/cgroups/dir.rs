@@ -102,15 +102,20 @@ impl Dir {
     }
 
     /// Writes several values to `file`, each in a `write` of its own.
-    pub fn write_each(&self, file: &str, values: &[String]) -> Result<()> {
+    ///
+    /// # Errors
+    /// The value that is refused, and why; an empty one if the file cannot be opened.
+    pub fn write_each<'v>(
+        &self,
+        file: &str,
+        values: impl Iterator<Item = &'v str>,
+    ) -> Result<(), (&'v str, Errno)> {
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&self.fd, file, flags, Mode::empty())
-            .map_err(|errno| Error::host("open", self.join(file), errno))?;
-        values.iter().try_for_each(|value| {
-            nix::unistd::write(&fd, value.as_bytes())
-                .map(drop)
-                .map_err(|errno| self.failed_write(file, value, errno))
-        })
+        let fd = openat(&self.fd, file, flags, Mode::empty()).map_err(|errno| ("", errno))?;
+        for value in values {
+            nix::unistd::write(&fd, value.as_bytes()).map_err(|errno| (value, errno))?;
+        }
+        Ok(())
     }
 
     /// [`Dir::write`], with the whole path and the value in the error.

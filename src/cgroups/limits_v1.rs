@@ -5,7 +5,7 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources};
 
-use super::writes::Write;
+use super::writes::{Source, Write};
 
 /// The writes for all limits but the device rules.
 pub fn writes(resources: &LinuxResources) -> Vec<Write<'_>> {
@@ -17,27 +17,21 @@ pub fn writes(resources: &LinuxResources) -> Vec<Write<'_>> {
         memory_writes(memory, &mut list);
     }
     if let Some(pids) = resources.pids() {
-        list.push(Write::new("pids", "pids.max", pids_max(pids.limit())));
+        let limit = pids_max(pids.limit());
+        list.push(Write::new(".pids.limit", "pids", "pids.max", limit));
     }
     if let Some(io) = resources.block_io() {
         block_io_writes(io, &mut list);
     }
-    for page in resources.hugepage_limits().iter().flatten() {
-        let file = format!("hugetlb.{}", page.page_size());
-        list.push(Write::new(
-            "hugetlb",
-            format!("{file}.limit_in_bytes"),
-            page.limit(),
-        ));
+    for (nth, page) in resources.hugepage_limits().iter().flatten().enumerate() {
+        let source = Source::Entry(".hugepageLimits", nth, ".limit");
+        let write = |file: &str| {
+            let file = format!("hugetlb.{}.{file}", page.page_size());
+            Write::new(source, "hugetlb", file, page.limit())
+        };
+        list.push(write("limit_in_bytes"));
         // Reservations are limited since Linux 5.7.
-        list.push(
-            Write::new(
-                "hugetlb",
-                format!("{file}.rsvd.limit_in_bytes"),
-                page.limit(),
-            )
-            .or_not(),
-        );
+        list.push(write("rsvd.limit_in_bytes").or_not());
     }
     if let Some(network) = resources.network() {
         network_writes(network, &mut list);
@@ -48,7 +42,7 @@ pub fn writes(resources: &LinuxResources) -> Vec<Write<'_>> {
 
 fn cpu_writes<'a>(cpu: &'a LinuxCpu, list: &mut Vec<Write<'a>>) {
     if let Some(idle) = cpu.idle() {
-        let write = Write::new("cpu", "cpu.idle", idle);
+        let write = Write::new(".cpu.idle", "cpu", "cpu.idle", idle);
         list.push(if idle == 0 { write.or_not() } else { write });
     }
     // An idle group has no shares: the kernel refuses them.
@@ -56,64 +50,73 @@ fn cpu_writes<'a>(cpu: &'a LinuxCpu, list: &mut Vec<Write<'a>>) {
         .shares()
         .filter(|shares| *shares != 0 && cpu.idle() != Some(1));
     if let Some(shares) = shares {
-        list.push(Write::new("cpu", "cpu.shares", shares));
+        list.push(Write::new(".cpu.shares", "cpu", "cpu.shares", shares));
     }
     // The quotient of quota and period has to fit the parent's at every moment.
     if let Some(period) = cpu.period().filter(|period| *period != 0) {
-        list.push(Write::new("cpu", "cpu.cfs_period_us", period).waits());
+        list.push(Write::new(".cpu.period", "cpu", "cpu.cfs_period_us", period).waits());
     }
     if let Some(burst) = cpu.burst() {
-        let write = Write::new("cpu", "cpu.cfs_burst_us", burst).waits();
+        let write = Write::new(".cpu.burst", "cpu", "cpu.cfs_burst_us", burst).waits();
         // Since Linux 5.14; without the file there is no burst, which is what 0 asks for.
         list.push(if burst == 0 { write.or_not() } else { write });
     }
     if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
-        list.push(Write::new("cpu", "cpu.cfs_quota_us", quota));
+        list.push(Write::new(".cpu.quota", "cpu", "cpu.cfs_quota_us", quota));
     }
     if let Some(period) = cpu.realtime_period().filter(|period| *period != 0) {
-        list.push(Write::new("cpu", "cpu.rt_period_us", period).waits());
+        let source = ".cpu.realtimePeriod";
+        list.push(Write::new(source, "cpu", "cpu.rt_period_us", period).waits());
     }
     if let Some(runtime) = cpu.realtime_runtime().filter(|runtime| *runtime != 0) {
-        list.push(Write::new("cpu", "cpu.rt_runtime_us", runtime));
+        let source = ".cpu.realtimeRuntime";
+        list.push(Write::new(source, "cpu", "cpu.rt_runtime_us", runtime));
     }
-    for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
-        if let Some(value) = value.as_deref().filter(|value| !value.trim().is_empty()) {
-            list.push(Write::new("cpuset", file, value));
-        }
-    }
+    list.extend(cpuset_writes(cpu));
+}
+
+/// Both versions name these files alike.
+pub fn cpuset_writes(cpu: &LinuxCpu) -> impl Iterator<Item = Write<'_>> {
+    let files = [
+        (".cpu.cpus", "cpuset.cpus", cpu.cpus()),
+        (".cpu.mems", "cpuset.mems", cpu.mems()),
+    ];
+    files.into_iter().filter_map(|(source, file, value)| {
+        let value = value.as_deref().filter(|value| !value.trim().is_empty())?;
+        Some(Write::new(source, "cpuset", file, value))
+    })
 }
 
 fn memory_writes<'a>(memory: &LinuxMemory, list: &mut Vec<Write<'a>>) {
     let given = |bytes: Option<i64>| bytes.filter(|bytes| *bytes != 0);
+    let write = |source: &'static str, file, value: i64| Write::new(source, "memory", file, value);
     let limit = given(memory.limit());
     if let Some(limit) = limit {
         // The limit may not exceed memory and swap together, which may be raised just below.
-        list.push(Write::new("memory", "memory.limit_in_bytes", limit).waits());
+        list.push(write(".memory.limit", "memory.limit_in_bytes", limit).waits());
     }
+    const SUM: &str = "memory.memsw.limit_in_bytes";
     match (limit, given(memory.swap())) {
-        (_, Some(swap)) => list.push(Write::new("memory", "memory.memsw.limit_in_bytes", swap)),
+        (_, Some(swap)) => list.push(write(".memory.swap", SUM, swap)),
         // No limit on memory makes one on the sum pointless; the file is absent without swap.
-        (Some(-1), None) => {
-            list.push(Write::new("memory", "memory.memsw.limit_in_bytes", -1).or_not());
-        }
+        (Some(-1), None) => list.push(write(".memory.limit", SUM, -1).or_not()),
         _ => {}
     }
     if let Some(reservation) = given(memory.reservation()) {
-        list.push(Write::new(
-            "memory",
-            "memory.soft_limit_in_bytes",
-            reservation,
-        ));
+        let file = "memory.soft_limit_in_bytes";
+        list.push(write(".memory.reservation", file, reservation));
     }
     // `kernel` is not written: Linux since 5.16 refuses it, older ones leak cgroups that have it.
     if let Some(tcp) = given(memory.kernel_tcp()) {
-        list.push(Write::new("memory", "memory.kmem.tcp.limit_in_bytes", tcp).or_not());
+        let file = "memory.kmem.tcp.limit_in_bytes";
+        list.push(write(".memory.kernelTCP", file, tcp).or_not());
     }
     if memory.disable_oom_killer() == Some(true) {
-        list.push(Write::new("memory", "memory.oom_control", 1));
+        list.push(write(".memory.disableOOMKiller", "memory.oom_control", 1));
     }
     if let Some(swappiness) = memory.swappiness() {
-        list.push(Write::new("memory", "memory.swappiness", swappiness));
+        let (source, file) = (".memory.swappiness", "memory.swappiness");
+        list.push(Write::new(source, "memory", file, swappiness));
     }
 }
 
@@ -128,57 +131,68 @@ pub fn pids_max(limit: i64) -> String {
 }
 
 fn block_io_writes<'a>(io: &'a LinuxBlockIo, list: &mut Vec<Write<'a>>) {
+    const DEVICES: &str = ".blockIO.weightDevice";
     // BFQ has files of its own since the kernel lost CFQ (Linux 5.0).
-    let mut weigh = |name: &str, value: String| {
-        let write = Write::new("blkio", format!("blkio.{name}"), &value);
+    let mut weigh = |source, name: &str, value: String| {
+        let write = Write::new(source, "blkio", format!("blkio.{name}"), &value);
         list.push(write.or(&format!("blkio.bfq.{name}"), value));
     };
     let given = |weight: Option<u16>| weight.filter(|weight| *weight != 0);
     if let Some(weight) = given(io.weight()) {
-        weigh("weight", weight.to_string());
+        weigh(".blockIO.weight".into(), "weight", weight.to_string());
     }
-    for device in io.weight_device().iter().flatten() {
+    for (nth, device) in io.weight_device().iter().flatten().enumerate() {
         if let Some(weight) = given(device.weight()) {
-            weigh(
-                "weight_device",
-                format!("{}:{} {weight}", device.major(), device.minor()),
-            );
+            let value = format!("{}:{} {weight}", device.major(), device.minor());
+            let source = Source::Entry(DEVICES, nth, ".weight");
+            weigh(source, "weight_device", value);
         }
     }
     if let Some(weight) = given(io.leaf_weight()) {
-        list.push(Write::new("blkio", "blkio.leaf_weight", weight));
+        let (source, file) = (".blockIO.leafWeight", "blkio.leaf_weight");
+        list.push(Write::new(source, "blkio", file, weight));
     }
-    for device in io.weight_device().iter().flatten() {
+    for (nth, device) in io.weight_device().iter().flatten().enumerate() {
         if let Some(weight) = given(device.leaf_weight()) {
             let value = format!("{}:{} {weight}", device.major(), device.minor());
-            list.push(Write::new("blkio", "blkio.leaf_weight_device", value));
+            let source = Source::Entry(DEVICES, nth, ".leafWeight");
+            let file = "blkio.leaf_weight_device";
+            list.push(Write::new(source, "blkio", file, value));
         }
     }
     let throttles = [
-        ("read_bps", io.throttle_read_bps_device()),
-        ("write_bps", io.throttle_write_bps_device()),
-        ("read_iops", io.throttle_read_iops_device()),
-        ("write_iops", io.throttle_write_iops_device()),
+        ("read_bps", THROTTLES[0], io.throttle_read_bps_device()),
+        ("write_bps", THROTTLES[1], io.throttle_write_bps_device()),
+        ("read_iops", THROTTLES[2], io.throttle_read_iops_device()),
+        ("write_iops", THROTTLES[3], io.throttle_write_iops_device()),
     ];
-    for (name, devices) in throttles {
-        for device in devices.iter().flatten() {
+    for (name, source, devices) in throttles {
+        for (nth, device) in devices.iter().flatten().enumerate() {
             let value = format!("{}:{} {}", device.major(), device.minor(), device.rate());
-            list.push(Write::new(
-                "blkio",
-                format!("blkio.throttle.{name}_device"),
-                value,
-            ));
+            let source = Source::Entry(source, nth, ".rate");
+            let file = format!("blkio.throttle.{name}_device");
+            list.push(Write::new(source, "blkio", file, value));
         }
     }
 }
 
+/// Where the specification has reads and writes, each in bytes and then in operations.
+pub const THROTTLES: [&str; 4] = [
+    ".blockIO.throttleReadBpsDevice",
+    ".blockIO.throttleWriteBpsDevice",
+    ".blockIO.throttleReadIOPSDevice",
+    ".blockIO.throttleWriteIOPSDevice",
+];
+
 fn network_writes<'a>(network: &'a LinuxNetwork, list: &mut Vec<Write<'a>>) {
     if let Some(class) = network.class_id().filter(|class| *class != 0) {
-        list.push(Write::new("net_cls", "net_cls.classid", class));
+        let (source, file) = (".network.classID", "net_cls.classid");
+        list.push(Write::new(source, "net_cls", file, class));
     }
-    for interface in network.priorities().iter().flatten() {
+    for (nth, interface) in network.priorities().iter().flatten().enumerate() {
+        let source = Source::Entry(".network.priorities", nth, "");
         let value = format!("{} {}", interface.name(), interface.priority());
-        list.push(Write::new("net_prio", "net_prio.ifpriomap", value));
+        list.push(Write::new(source, "net_prio", "net_prio.ifpriomap", value));
     }
 }
 
@@ -194,7 +208,7 @@ pub fn rdma_writes(resources: &LinuxResources) -> impl Iterator<Item = Write<'_>
                 value.push_str(&format!(" {name}={limit}"));
             }
         }
-        Write::new("rdma", "rdma.max", value)
+        Write::new(Source::Key(".rdma", device), "rdma", "rdma.max", value)
     })
 }
 
@@ -313,6 +327,7 @@ mod tests {
                 .map(super::super::writes::shown)
                 .collect();
             assert_eq!(got, *want, "{json}");
+            super::super::writes::assert_sources(json, &writes(&resources));
         }
     }
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::limits_v1::{pids_max, rdma_writes};
-use super::writes::Write;
+use super::limits_v1::{THROTTLES, cpuset_writes, pids_max, rdma_writes};
+use super::writes::{Source, Write};
 use crate::error::{Error, Result};
 
 /// The kernel's `cpu.cfs_period_us` of a new cgroup, in microseconds.
@@ -91,7 +91,8 @@ pub fn controllers(resources: &LinuxResources) -> BTreeSet<&str> {
 pub fn writes(resources: &LinuxResources) -> Result<Vec<Write<'_>>> {
     let mut list = Vec::new();
     if let Some(pids) = resources.pids() {
-        list.push(Write::new("pids", "pids.max", pids_max(pids.limit())));
+        let limit = pids_max(pids.limit());
+        list.push(Write::new(".pids.limit", "pids", "pids.max", limit));
     }
     if let Some(memory) = resources.memory() {
         memory_writes(memory, &mut list)?;
@@ -102,11 +103,15 @@ pub fn writes(resources: &LinuxResources) -> Result<Vec<Write<'_>>> {
     if let Some(cpu) = resources.cpu() {
         cpu_writes(cpu, &mut list);
     }
-    for page in resources.hugepage_limits().iter().flatten() {
-        let file = format!("hugetlb.{}", page.page_size());
-        list.push(Write::new("hugetlb", format!("{file}.max"), page.limit()));
+    for (nth, page) in resources.hugepage_limits().iter().flatten().enumerate() {
+        let source = Source::Entry(".hugepageLimits", nth, ".limit");
+        let write = |file: &str| {
+            let file = format!("hugetlb.{}.{file}", page.page_size());
+            Write::new(source, "hugetlb", file, page.limit())
+        };
+        list.push(write("max"));
         // Reservations are limited since Linux 5.7.
-        list.push(Write::new("hugetlb", format!("{file}.rsvd.max"), page.limit()).or_not());
+        list.push(write("rsvd.max").or_not());
     }
     list.extend(rdma_writes(resources));
     // Sorted, so that the same config.json always does the same; a file takes one line at a time.
@@ -117,14 +122,16 @@ pub fn writes(resources: &LinuxResources) -> Result<Vec<Write<'_>>> {
         .collect::<BTreeMap<_, _>>()
     {
         let controller = file.split_once('.').map_or(file.as_str(), |(name, _)| name);
-        list.extend(lines.lines().map(|line| Write::new(controller, file, line)));
+        let source = Source::Key(".unified", file);
+        let lines = lines.lines();
+        list.extend(lines.map(|line| Write::new(source, controller, file, line)));
     }
     Ok(list)
 }
 
 fn cpu_writes<'a>(cpu: &'a LinuxCpu, list: &mut Vec<Write<'a>>) {
     if let Some(idle) = cpu.idle() {
-        let write = Write::new("cpu", "cpu.idle", idle);
+        let write = Write::new(".cpu.idle", "cpu", "cpu.idle", idle);
         // Since Linux 5.15; without the file nobody is idle.
         list.push(if idle == 0 { write.or_not() } else { write });
     }
@@ -134,22 +141,23 @@ fn cpu_writes<'a>(cpu: &'a LinuxCpu, list: &mut Vec<Write<'a>>) {
         .and_then(weight_of_shares)
         .filter(|_| cpu.idle() != Some(1));
     if let Some(weight) = weight {
-        list.push(Write::new("cpu", "cpu.weight", weight));
+        list.push(Write::new(".cpu.shares", "cpu", "cpu.weight", weight));
     }
     if let Some(burst) = cpu.burst() {
         // Since Linux 5.14. It may not exceed the quota, which may be raised just below.
-        let write = Write::new("cpu", "cpu.max.burst", burst).waits();
+        let write = Write::new(".cpu.burst", "cpu", "cpu.max.burst", burst).waits();
         list.push(if burst == 0 { write.or_not() } else { write });
     }
     let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
     if quota != 0 || period != 0 {
-        list.push(Write::new("cpu", "cpu.max", cpu_max(quota, period)));
+        let source = if quota != 0 {
+            ".cpu.quota"
+        } else {
+            ".cpu.period"
+        };
+        list.push(Write::new(source, "cpu", "cpu.max", cpu_max(quota, period)));
     }
-    for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
-        if let Some(value) = value.as_deref().filter(|value| !value.trim().is_empty()) {
-            list.push(Write::new("cpuset", file, value));
-        }
-    }
+    list.extend(cpuset_writes(cpu));
 }
 
 /// `cpu.max` of a quota and a period in microseconds, where 0 is "not set" and -1 is no quota.
@@ -182,19 +190,25 @@ pub fn weight_of_shares(shares: u64) -> Option<u64> {
 }
 
 fn memory_writes<'a>(memory: &LinuxMemory, list: &mut Vec<Write<'a>>) -> Result<()> {
-    let (limit, swap) = (memory.limit().unwrap_or(0), memory.swap().unwrap_or(0));
-    if let Some(swap) = swap_max(limit, swap)? {
-        let write = Write::new("memory", "memory.swap.max", &swap);
+    let (limit, sum) = (memory.limit().unwrap_or(0), memory.swap().unwrap_or(0));
+    if let Some(swap) = swap_max(limit, sum)? {
+        let source = if sum == 0 {
+            ".memory.limit"
+        } else {
+            ".memory.swap"
+        };
+        let write = Write::new(source, "memory", "memory.swap.max", &swap);
         // Without swap in the kernel there is nothing to forbid and nothing to allow.
         let is_moot = swap == "0" || swap == "max";
         list.push(if is_moot { write.or_not() } else { write });
     }
     let given = |bytes: i64| (bytes != 0).then(|| bytes_or_max(bytes));
     if let Some(limit) = given(limit) {
-        list.push(Write::new("memory", "memory.max", limit));
+        list.push(Write::new(".memory.limit", "memory", "memory.max", limit));
     }
     if let Some(reservation) = given(memory.reservation().unwrap_or(0)) {
-        list.push(Write::new("memory", "memory.low", reservation));
+        let source = ".memory.reservation";
+        list.push(Write::new(source, "memory", "memory.low", reservation));
     }
     // kernel, kernelTCP, swappiness, disableOOMKiller and useHierarchy have no file on v2; the
     // specification lets a runtime pass over them.
@@ -230,35 +244,37 @@ fn bytes_or_max(bytes: i64) -> String {
 }
 
 fn io_writes<'a>(io: &'a LinuxBlockIo, list: &mut Vec<Write<'a>>) {
-    // BFQ keeps v1's scale; without it the iocost controller weighs, on v2's.
-    let mut weigh = |device: &str, weight: Option<u16>| {
+    // BFQ keeps v1's scale; without it the iocost controller weighs, on v2's. Weights of leaves went
+    // with CFQ (Linux 5.0); v2 never had them.
+    let mut weigh = |source, device: &str, weight: Option<u16>| {
         if let Some(weight) = weight.filter(|weight| *weight != 0) {
-            let write = Write::new("io", "io.bfq.weight", format!("{device}{weight}"));
+            let value = format!("{device}{weight}");
+            let write = Write::new(source, "io", "io.bfq.weight", value);
             list.push(write.or("io.weight", format!("{device}{}", io_weight(weight))));
         }
     };
-    weigh("", io.weight());
-    for device in io.weight_device().iter().flatten() {
-        weigh(
-            &format!("{}:{} ", device.major(), device.minor()),
-            device.weight(),
-        );
+    weigh(".blockIO.weight".into(), "", io.weight());
+    for (nth, device) in io.weight_device().iter().flatten().enumerate() {
+        let source = Source::Entry(".blockIO.weightDevice", nth, ".weight");
+        let numbers = format!("{}:{} ", device.major(), device.minor());
+        weigh(source, &numbers, device.weight());
     }
     let throttles = [
-        ("rbps", io.throttle_read_bps_device()),
-        ("wbps", io.throttle_write_bps_device()),
-        ("riops", io.throttle_read_iops_device()),
-        ("wiops", io.throttle_write_iops_device()),
+        ("rbps", THROTTLES[0], io.throttle_read_bps_device()),
+        ("wbps", THROTTLES[1], io.throttle_write_bps_device()),
+        ("riops", THROTTLES[2], io.throttle_read_iops_device()),
+        ("wiops", THROTTLES[3], io.throttle_write_iops_device()),
     ];
-    for (name, devices) in throttles {
-        for device in devices.iter().flatten() {
+    for (name, source, devices) in throttles {
+        for (nth, device) in devices.iter().flatten().enumerate() {
             // v1 lifts a limit with 0, v2 with `max`.
             let rate = match device.rate() {
                 0 => "max".into(),
                 rate => rate.to_string(),
             };
             let value = format!("{}:{} {name}={rate}", device.major(), device.minor());
-            list.push(Write::new("io", "io.max", value));
+            let source = Source::Entry(source, nth, ".rate");
+            list.push(Write::new(source, "io", "io.max", value));
         }
     }
 }
@@ -453,6 +469,7 @@ mod tests {
         for (json, needed, want) in CASES {
             let resources: LinuxResources = serde_json::from_str(json).unwrap();
             let list = writes(&resources).unwrap();
+            super::super::writes::assert_sources(json, &list);
             let got: Vec<_> = list.iter().map(super::super::writes::shown).collect();
             assert_eq!(got, *want, "{json}");
             let names: Vec<_> = controllers(&resources).into_iter().collect();

@@ -156,16 +156,27 @@ impl Driver for V1 {
             return if self.saved.rootless || self.trees.is_empty() {
                 Ok(())
             } else {
-                Err(no_controller("devices"))
+                Err(Error::spec(DEVICES, no_controller("devices")))
             };
         };
         let writes = wanted.writes_from(&V1List::parse(&leaf.get("devices.list")?));
         for group in writes.chunk_by(|one, next| one.0 == next.0) {
-            let values: Vec<String> = group.iter().map(|(_, value)| value.clone()).collect();
-            match leaf.write_each(group[0].0, &values) {
+            let (file, values) = (group[0].0, group.iter().map(|(_, value)| value.as_str()));
+            match leaf.write_each(file, values) {
                 // Only the host's root may set device rules.
-                Err(error) if self.saved.rootless && is_denied(&error) => return Ok(()),
-                other => other?,
+                Err((_, Errno::EACCES | Errno::EPERM | Errno::EROFS)) if self.saved.rootless => {
+                    return Ok(());
+                }
+                Err((value, errno)) => {
+                    return Err(Error::Refused {
+                        at: DEVICES.into(),
+                        why: "the cgroups above do not allow it",
+                        value: value.into(),
+                        on: leaf.join(file),
+                        errno: errno.into(),
+                    });
+                }
+                Ok(()) => {}
             }
         }
         Ok(())
@@ -327,15 +338,20 @@ impl V1 {
     /// Limits of a controller that is not mounted on v1: on a hybrid host the v2 tree may have it.
     fn limit_unified(&self, resources: &LinuxResources, group: &[Write<'_>]) -> Result<()> {
         let controller = group[0].controller;
-        let Some((tree, leaf)) = self.tree("").zip(self.find("")?) else {
+        let unified = self.tree("").zip(self.find("")?);
+        let offered = match unified {
+            Some((tree, _)) => tree.mount()?.get("cgroup.controllers")?,
+            None => String::new(),
+        };
+        let is_offered = offered.split_whitespace().any(|name| name == controller);
+        let Some((tree, leaf)) = unified.filter(|_| is_offered) else {
             // To lift a limit that cannot exist is no failure.
             let is_moot = |write: &Write<'_>| {
                 write.absent == Absent::IsFine || write.value == "max" || write.value == "-1"
             };
-            return if group.iter().all(is_moot) {
-                Ok(())
-            } else {
-                Err(no_controller(controller))
+            return match group.iter().find(|write| !is_moot(write)) {
+                None => Ok(()),
+                Some(write) => Err(write.refused(no_controller(controller))),
             };
         };
         v2::enable_controllers(
@@ -427,14 +443,15 @@ fn inherit(mount: &Dir, path: &str, file: &str) -> Result<String> {
     Ok(value)
 }
 
-fn no_controller(name: &str) -> Error {
+fn no_controller(name: &str) -> String {
     // *Matched* in its first half by runc's callers.
-    Error::Failed(format!(
+    format!(
         "cannot set {name} limit: container could not join or create cgroup; the controller is not \
          mounted, or not writable"
-    ))
+    )
 }
 
+const DEVICES: &str = ".linux.resources.devices";
 const STATE: &str = "freezer.state";
 const FROZEN: &str = "FROZEN";
 const THAWED: &str = "THAWED";

@@ -294,10 +294,11 @@ pub fn enable_controllers(
     let offered = mount.get("cgroup.controllers")?;
     let offered: BTreeSet<&str> = offered.split_whitespace().collect();
     if let Some(name) = needed.iter().find(|name| !offered.contains(*name)) {
-        return Err(Error::Failed(format!(
+        let why = format!(
             "controller {name} is not available in {}: its limits cannot be applied",
             mount.join("cgroup.controllers")
-        )));
+        );
+        return Err(Error::spec(".linux.resources", why));
     }
     let has = leaf.get("cgroup.controllers")?;
     let has: BTreeSet<&str> = has.split_whitespace().collect();

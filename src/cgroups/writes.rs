@@ -1,5 +1,7 @@
 //! What v1 and v2 limits come down to: a list of writes, applied in its order and read back.
 
+use std::fmt::{self, Display, Formatter};
+
 use nix::errno::Errno;
 
 use super::dir::Dir;
@@ -9,6 +11,8 @@ use crate::error::{Error, Result};
 /// One value for one file of a controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write<'a> {
+    /// Where the value stands in config.json, for error texts.
+    pub source: Source<'a>,
     /// The controller, for the choice of the directory and for error texts.
     pub controller: &'a str,
     /// The file's name.
@@ -19,6 +23,34 @@ pub struct Write<'a> {
     pub invalid: Invalid,
     /// What `ENOENT` means.
     pub absent: Absent,
+}
+
+/// A place in `linux.resources`, spelt out only for an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// `.cpu.quota`
+    Field(&'static str),
+    /// `.hugepageLimits`, 2, `.limit`: an entry of a list, and the field in it.
+    Entry(&'static str, usize, &'static str),
+    /// `.unified`, `memory.high`: an entry of a map.
+    Key(&'static str, &'a str),
+}
+
+impl From<&'static str> for Source<'_> {
+    fn from(field: &'static str) -> Self {
+        Self::Field(field)
+    }
+}
+
+impl Display for Source<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(".linux.resources")?;
+        match self {
+            Self::Field(field) => f.write_str(field),
+            Self::Entry(list, nth, field) => write!(f, "{list}[{nth}]{field}"),
+            Self::Key(map, key) => write!(f, "{map}[{key:?}]"),
+        }
+    }
 }
 
 /// What to do when the kernel finds a value invalid.
@@ -43,14 +75,25 @@ pub enum Absent {
 
 impl<'a> Write<'a> {
     /// A write that has to succeed.
-    pub fn new(controller: &'a str, file: impl Into<String>, value: impl ToString) -> Self {
+    pub fn new(
+        source: impl Into<Source<'a>>,
+        controller: &'a str,
+        file: impl Into<String>,
+        value: impl ToString,
+    ) -> Self {
         Self {
+            source: source.into(),
             controller,
             file: file.into(),
             value: value.to_string(),
             invalid: Invalid::Fails,
             absent: Absent::Fails,
         }
+    }
+
+    /// The error of a value that cannot hold.
+    pub fn refused(&self, why: String) -> Error {
+        Error::spec(self.source.to_string(), why)
     }
 
     /// The same, but an invalid value is written again after the others.
@@ -89,7 +132,7 @@ pub fn apply(dir: &Dir, writes: &[Write<'_>]) -> Result<()> {
                 Absent::Fails => return Err(refused(dir, write, Errno::ENOENT)),
                 Absent::IsFine => {}
                 Absent::Instead(file, value) => {
-                    let other = Write::new(write.controller, file, value);
+                    let other = Write::new(write.source, write.controller, file, value);
                     dir.write(file, value)
                         .map_err(|errno| refused(dir, &other, errno))?;
                 }
@@ -120,10 +163,8 @@ pub fn verify(dir: &Dir, writes: &[Write<'_>]) -> Result<()> {
         };
         if !agrees(file, value, &text) {
             let (text, path) = (text.trim().replace('\n', ", "), dir.join(file));
-            let why = "the kernel did not take it";
-            return Err(Error::Failed(format!(
-                "{path} is \"{text}\", not \"{value}\": {why}"
-            )));
+            let why = format!("{path} is \"{text}\", not \"{value}\": the kernel did not take it");
+            return Err(write.refused(why));
         }
     }
     Ok(())
@@ -195,27 +236,56 @@ fn amount(text: &str) -> Option<u64> {
 }
 
 fn refused(dir: &Dir, write: &Write<'_>, errno: Errno) -> Error {
+    let Write {
+        file, controller, ..
+    } = write;
     let value = write.value.trim_end();
     match errno {
-        Errno::ENOENT => Error::Failed(format!(
-            "cannot set {} to {value}: the kernel, or the cgroup {}, has no {} controller or no such file",
-            write.file,
+        // Callers take the words of ENOENT for a missing program.
+        Errno::ENOENT => write.refused(format!(
+            "the kernel, or the cgroup {}, has no {controller} controller or no file {file}; remove \
+             the value",
             dir.path(),
-            write.controller
         )),
-        // Lowering a limit of v1 below what cannot be reclaimed.
-        Errno::EBUSY if write.file == "memory.limit_in_bytes" => {
+        // Lowering a limit of v1 below what cannot be reclaimed. *Matched* in its first words.
+        Errno::EBUSY if file == "memory.limit_in_bytes" => {
             let now = |file| {
                 dir.read(file)
                     .map_or("unknown".into(), |text| text.trim().to_owned())
             };
-            Error::Failed(format!(
+            write.refused(format!(
                 "unable to set memory limit to {value} (current usage: {}, peak usage: {})",
                 now("memory.usage_in_bytes"),
                 now("memory.max_usage_in_bytes")
             ))
         }
-        _ => dir.failed_write(&write.file, value, errno),
+        _ => Error::Refused {
+            at: write.source.to_string(),
+            why: remedy(controller, errno),
+            value: value.to_owned(),
+            on: dir.join(file),
+            errno: errno.into(),
+        },
+    }
+}
+
+/// What to do about a value that the kernel refuses with `errno`.
+///
+/// Sources: cgroup-v2.rst, cgroup-v1/cpusets.rst, scheduler/sched-bwc.rst and sched-rt-group.rst;
+/// `blkg_conf_prep` for block devices.
+fn remedy(controller: &str, errno: Errno) -> &'static str {
+    match (errno, controller) {
+        (_, "cpuset") => "give only what the machine has and the cgroups above allow",
+        (Errno::EACCES | Errno::EPERM | Errno::EROFS, _) => {
+            "the caller may not set limits there: have the cgroup delegated to him"
+        }
+        (Errno::ENODEV | Errno::ENXIO, _) => "there is no such device",
+        (Errno::EOPNOTSUPP, "io" | "blkio") => "the disk's scheduler knows no weights: give it bfq",
+        (Errno::EINVAL | Errno::EBUSY, "cpu") => {
+            "it contradicts another value, or what the cgroups above have"
+        }
+        (Errno::EBUSY, _) => "more is in use",
+        _ => "give a value that the kernel takes, or remove it",
     }
 }
 
@@ -236,9 +306,34 @@ pub fn shown(write: &Write<'_>) -> String {
     format!("{}={}{waits}{absent}", write.file, write.value)
 }
 
+/// Fails unless each of `writes` names a value that is in `resources`.
+#[cfg(test)]
+pub fn assert_sources(resources: &str, writes: &[Write<'_>]) {
+    let resources: serde_json::Value = serde_json::from_str(resources).unwrap();
+    for write in writes {
+        let way = match write.source {
+            Source::Field(field) => field.replace('.', "/"),
+            Source::Entry(list, nth, field) => format!("{list}/{nth}{field}").replace('.', "/"),
+            Source::Key(map, key) => format!("{}/{key}", map.replace('.', "/")),
+        };
+        assert!(resources.pointer(&way).is_some(), "{way} in {resources}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_is_a_json_path() {
+        for (source, want) in [
+            (Source::from(".cpu.quota"), ".cpu.quota"),
+            (Source::Entry(".l", 2, ".limit"), ".l[2].limit"),
+            (Source::Key(".unified", "a.b"), ".unified[\"a.b\"]"),
+        ] {
+            assert_eq!(source.to_string(), format!(".linux.resources{want}"));
+        }
+    }
 
     #[test]
     fn what_the_kernel_took_is_told_from_what_it_did_not_take() {

@@ -15,7 +15,7 @@ fn path(name: &'static str, path: String, says: &'static [&'static str]) -> Row 
 /// The rows that hold on every version; `v2` adds those of v2, or of v1.
 pub fn rows(v2: bool) -> Vec<Row> {
     let more = if v2 { of_v2() } else { of_v1() };
-    [cpu(), memory(), others(), paths(), more]
+    [cpu(), memory(), block_io(), others(), paths(), more]
         .into_iter()
         .flatten()
         .collect()
@@ -70,7 +70,20 @@ fn cpu() -> Vec<Row> {
         limit(
             "memory node of nowhere",
             json!({ "cpu": { "mems": "900" } }),
-            &["cpuset.mems", "900"],
+            &[
+                ".cpu.mems: give only what the machine has",
+                "900",
+                "cpuset.mems",
+            ],
+        ),
+        limit(
+            "processor of nowhere",
+            json!({ "cpu": { "cpus": "0,900" } }),
+            &[
+                ".cpu.cpus: give only what the machine has",
+                "0,900",
+                "cpuset.cpus",
+            ],
         ),
     ]
 }
@@ -107,6 +120,35 @@ fn memory() -> Vec<Row> {
     ]
 }
 
+fn block_io() -> Vec<Row> {
+    let io = |limits: Value| json!({ "blockIO": limits });
+    vec![
+        limit(
+            "weight of 9",
+            io(json!({ "weight": 9 })),
+            &[".blockIO.weight: 9", "10 to 1000"],
+        )
+        .runc_accepts(),
+        limit(
+            "weight of 1001",
+            io(json!({ "weight": 1001 })),
+            &[".blockIO.weight: 1001"],
+        )
+        .runc_accepts(),
+        limit(
+            "weight of a device of 1001",
+            io(json!({ "weightDevice": [{ "major": 8, "minor": 0, "weight": 1001 }] })),
+            &[".blockIO.weightDevice[0].weight: 1001"],
+        )
+        .runc_accepts(),
+        limit(
+            "throttle of a device that is none",
+            io(json!({ "throttleReadBpsDevice": [{ "major": 4000, "minor": 7, "rate": 1 }] })),
+            &[".blockIO.throttleReadBpsDevice[0].rate: there is no such device: write \"4000:7 "],
+        ),
+    ]
+}
+
 fn others() -> Vec<Row> {
     let huge = |size: &str, limit: i64| json!({ "hugepageLimits": [{ "pageSize": size, "limit": limit }] });
     let rule = |rule: Value| json!({ "devices": [rule] });
@@ -118,29 +160,6 @@ fn others() -> Vec<Row> {
         )
         .runc_accepts(),
         limit(
-            "weight of 9",
-            json!({ "blockIO": { "weight": 9 } }),
-            &[".blockIO.weight: 9", "10 to 1000"],
-        )
-        .runc_accepts(),
-        limit(
-            "weight of 1001",
-            json!({ "blockIO": { "weight": 1001 } }),
-            &[".blockIO.weight: 1001"],
-        )
-        .runc_accepts(),
-        limit(
-            "weight of a device of 1001",
-            json!({ "blockIO": { "weightDevice": [{ "major": 8, "minor": 0, "weight": 1001 }] } }),
-            &[".blockIO.weightDevice[0].weight: 1001"],
-        )
-        .runc_accepts(),
-        limit(
-            "throttle of a device that is none",
-            json!({ "blockIO": { "throttleReadBpsDevice": [{ "major": 4000, "minor": 7, "rate": 1 }] } }),
-            &["4000:7"],
-        ),
-        limit(
             "page size of no unit",
             huge("2", 0),
             &[".hugepageLimits[0].pageSize: \"2\""],
@@ -150,7 +169,11 @@ fn others() -> Vec<Row> {
             huge("../2MB", 0),
             &[".hugepageLimits[0].pageSize"],
         ),
-        limit("page size of nowhere", huge("3MB", 0), &["3MB"]),
+        limit(
+            "page size of nowhere",
+            huge("3MB", 0),
+            &[".hugepageLimits[0].limit", "3MB", "; remove the value"],
+        ),
         limit(
             "huge pages negative",
             huge("2MB", -1),
@@ -228,7 +251,7 @@ fn of_v1() -> Vec<Row> {
         limit(
             "unified",
             json!({ "unified": { "pids.max": "1" } }),
-            &["unified"],
+            &[".linux.resources.unified", "use the v1 fields"],
         ),
         limit(
             "exception to a wildcard",
@@ -238,7 +261,26 @@ fn of_v1() -> Vec<Row> {
         limit(
             "swap without memory",
             json!({ "memory": { "swap": 9_000_000 } }),
-            &["memory.memsw.limit_in_bytes"],
+            &[
+                ".memory.swap: give a value that the kernel takes",
+                "memory.memsw.limit_in_bytes",
+            ],
+        )
+        .runc_accepts(),
+        limit(
+            "leaf weight, which the kernel lost",
+            json!({ "blockIO": { "leafWeight": 10 } }),
+            &[
+                ".blockIO.leafWeight",
+                "no file blkio.leaf_weight; remove the value",
+            ],
+        )
+        .runc_accepts(),
+        limit(
+            "priority of an interface that is none",
+            json!({ "network": { "priorities": [{ "name": "keel-none", "priority": 1 }] } }),
+            // Where the controller is mounted, as in the guest, there is no such device.
+            &[".network.priorities[0]: ", "net_prio"],
         )
         .runc_accepts(),
     ]
@@ -264,8 +306,19 @@ fn of_v2() -> Vec<Row> {
             &[".network"],
         )
         .runc_accepts(),
-        limit("unknown controller", unified("foo.max", "1"), &["foo"]),
-        limit("unknown file", unified("pids.foo", "1"), &["pids.foo"]),
+        limit(
+            "unknown controller",
+            unified("foo.max", "1"),
+            &[".linux.resources: controller foo"],
+        ),
+        limit(
+            "unknown file",
+            unified("pids.foo", "1"),
+            &[
+                ".unified[\"pids.foo\"]",
+                "no file pids.foo; remove the value",
+            ],
+        ),
         limit("no file", unified("pids", "1"), &["CONTROLLER.PARAMETER"]),
         limit(
             "file with a slash",
@@ -281,22 +334,25 @@ fn of_v2() -> Vec<Row> {
         limit(
             "cpu weight of 0",
             unified("cpu.weight", "0"),
-            &["cpu.weight"],
+            &[".unified[\"cpu.weight\"]", "write \"0\"", "/cpu.weight"],
         ),
         limit(
             "cpu weight of 10001",
             unified("cpu.weight", "10001"),
-            &["cpu.weight", "10001"],
+            &[".unified[\"cpu.weight\"]", "write \"10001\""],
         ),
         limit(
             "memory.max of letters",
             unified("memory.max", "lots"),
-            &["memory.max", "lots"],
+            &[
+                ".unified[\"memory.max\"]: give a value that the kernel takes",
+                "lots",
+            ],
         ),
         limit(
             "io.max without a device",
             unified("io.max", "rbps=1"),
-            &["io.max", "rbps=1"],
+            &[".unified[\"io.max\"]", "write \"rbps=1\""],
         ),
     ]
 }

@@ -131,15 +131,14 @@ fn a_process_becomes_real_time_only_where_the_container_has_time_for_it() {
 #[test]
 fn rdma_needs_the_device_that_it_names() {
     let runtime = Runtime::new();
-    // No kernel here has such a device, so nothing can show an effect: the refusal must be clear.
-    // What is written to rdma.max is in the table of the unit tests.
+    // With a device: guest/rdma.rs.
     let rdma = json!({ "keel0": { "hcaHandles": 1 } });
     let run = runtime.run(&limited(&runtime, json!({ "rdma": rdma })));
     if runtime.differs("1.1.5 passes over a controller that is missing") {
         return;
     }
     assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
-    let _ = run.fails_with("rdma");
+    let _ = run.fails_with(".linux.resources.rdma[\"keel0\"]: ");
 }
 
 #[test]
@@ -216,6 +215,26 @@ fn a_memory_reservation_is_kept_when_a_neighbour_takes_all() {
         without < 30 << 20,
         "{without} bytes are left without a reservation"
     );
+}
+
+#[test]
+fn a_device_that_the_cgroups_above_forbid_is_refused() {
+    let runtime = Runtime::new();
+    // On v2 the programs of all cgroups on the way are asked, and each may say no.
+    if is_v2() || runtime.differs("it names no path") {
+        return;
+    }
+    let name = format!("{}-parent", runtime.token());
+    let parent = Parent(PathBuf::from("/sys/fs/cgroup/devices").join(&name));
+    fs::create_dir(&parent.0).expect("root may");
+    fs::write(parent.0.join("devices.deny"), "c 1:11 w").expect("root may");
+    let rule = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "w" });
+    let mut bundle = limited(&runtime, json!({ "devices": [{ "allow": false }, rule] }));
+    bundle.set("/linux/cgroupsPath", format!("/{name}/{}", bundle.id()));
+    let run = runtime.run(&bundle);
+    assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+    let why = ".linux.resources.devices: the cgroups above do not allow it: write \"c 1:11 w";
+    let _ = run.fails_with(why);
 }
 
 #[test]
