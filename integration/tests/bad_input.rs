@@ -136,6 +136,22 @@ fn limits_that_no_kernel_takes_are_refused() {
 }
 
 #[test]
+fn a_refused_limit_leaves_none_of_the_cgroups_above_that_were_made() {
+    let runtime = Runtime::new();
+    if runtime.differs("1.1.5 leaves them") {
+        return;
+    }
+    let mut bundle = runtime.bundle();
+    let path = format!("/{0}-deep/er/{0}", runtime.token());
+    bundle
+        .set("/linux/cgroupsPath", path)
+        .set("/linux/resources/cpu/mems", "900");
+    let run = runtime.call_run(&bundle).run();
+    let _ = run.fails_with(".linux.resources.cpu.mems");
+    runtime.assert_clean("a refused limit");
+}
+
+#[test]
 fn a_cgroup_that_is_in_use_is_refused_and_stays() {
     let runtime = Runtime::new();
     let mut first = runtime.bundle();

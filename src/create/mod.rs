@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use oci_spec::runtime::{LinuxIntelRdt, LinuxResources, Spec};
@@ -217,11 +218,14 @@ pub fn confine(
     cgroup: cgroups::Saved,
     group: Option<&Group>,
     rollback: &mut Rollback,
-) -> Result<(Box<dyn Driver>, Placement)> {
+) -> Result<(Rc<dyn Driver>, Placement)> {
     let mut driver = cgroups::open(&cgroup);
     // A failed `prepare` cleans up itself, and what it refuses may be somebody else's.
     let placement = driver.prepare(resources(spec))?;
-    rollback.push(move || drop(cgroups::open(&cgroup).remove()));
+    // Whoever made them knows which of their parents are new, too.
+    let driver: Rc<dyn Driver> = driver.into();
+    let made = Rc::clone(&driver);
+    rollback.push(move || drop(made.remove()));
     driver.confine(resources(spec))?;
     if let Some((group, rdt)) = group.cloned().zip(intel_rdt(spec)) {
         let made = group.make(rdt);
