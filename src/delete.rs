@@ -68,7 +68,7 @@ pub fn remove(container: Container, context: &mut Context) -> Result<()> {
     let unseen = cgroup.unseen()?;
     if !unseen.is_empty() {
         let (id, paths) = (&container.record.id, unseen.join(", "));
-        let why = "not removed, because their hierarchies are no longer mounted";
+        let why = "not removed, because they are another's now, or no longer mounted";
         context
             .log
             .warn(&format!("container {id}: cgroups {why}: {paths}"));
@@ -109,8 +109,15 @@ fn kill(container: &Container) -> Result<()> {
         return Ok(());
     }
     let pid = init.pid;
+    let remedy = match cgroup.unseen()?.as_slice() {
+        [] => String::new(),
+        unseen => format!(
+            "; is it frozen? {} cannot be seen from here",
+            unseen.join(", ")
+        ),
+    };
     Err(Error::Failed(format!(
-        "container init still running: process {pid} does not die"
+        "container init still running: process {pid} does not die{remedy}"
     )))
 }
 

@@ -161,6 +161,7 @@ fn restore(args: &Args, context: &mut Context) -> Result<(Container, Option<Owne
     let criu = Criu::start()?;
     let root = mounts.leave()?;
     enter_cgroups(driver.as_ref(), criu.pid(), &mut options)?;
+    container.record.cgroup = driver.saved();
     let mut terminal = None;
     let restored = criu.ask(
         Request::Restore,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -217,6 +217,11 @@ impl Dir {
                 Err(errno) => return Err(errno),
             }
         }
+    }
+
+    /// Its inode, which the kernel gives to no other cgroup of the hierarchy until it is rebooted.
+    pub fn inode(&self) -> Result<u64, Errno> {
+        fstat(&self.fd).map(|stat| stat.st_ino)
     }
 
     /// The path for error texts, with `below` appended.

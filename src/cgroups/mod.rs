@@ -134,6 +134,10 @@ pub struct Hierarchy {
     pub path: String,
     /// The v1 controllers, or `name=systemd`; empty for the v2 hierarchy.
     pub controllers: Vec<String>,
+    /// The inode of the cgroup, once it is made: another has another, also at the same path. A
+    /// command in another container, or a later one, may see such a one there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
 }
 
 impl Hierarchy {
@@ -285,7 +289,8 @@ pub trait Driver {
     /// Names the processes that keep a cgroup busy.
     fn remove(&self) -> Result<()>;
 
-    /// The container's cgroups in hierarchies that are mounted nowhere that this process can see.
+    /// The container's cgroups that this process cannot see: their hierarchies are not mounted, or
+    /// somebody else's cgroups are at their paths.
     ///
     /// # Errors
     /// If a mount point cannot be looked at.

@@ -208,6 +208,7 @@ pub mod tests {
                 mount: "/gone".into(),
                 path: "c".into(),
                 controllers: controllers.iter().map(|name| (*name).into()).collect(),
+                inode: None,
             };
             elsewhere(&lost, mountinfo)
         };

@@ -208,6 +208,7 @@ fn hierarchies(host: &Host, path: impl Fn(&Mount) -> String) -> Vec<Hierarchy> {
         mount: mount.point.clone(),
         path: path(mount),
         controllers: mount.controllers.clone(),
+        inode: None,
     };
     host.mounts.iter().map(to_hierarchy).collect()
 }

@@ -187,7 +187,7 @@ impl Driver for Systemd {
     }
 
     fn saved(&self) -> Saved {
-        self.saved.clone()
+        self.files.saved()
     }
 }
 

@@ -90,12 +90,22 @@ impl Tree {
         })
     }
 
-    /// Whether the hierarchy is mounted somewhere.
+    /// Whether the hierarchy is mounted somewhere, and nobody else's cgroup is at the path.
     pub fn is_seen(&self) -> Result<bool> {
-        Ok(self.seen_mount()?.is_some())
+        let Some(mount) = self.seen_mount()? else {
+            return Ok(false);
+        };
+        Ok(self.find_on(mount)?.is_some() || mount.open(&self.hierarchy.path).is_err())
     }
 
-    /// The container's cgroup; `None` if it does not exist.
+    /// What state.json keeps: with the cgroup's inode, if it has been opened.
+    pub fn saved(&self) -> Hierarchy {
+        let inode = self.leaf.get().and_then(|leaf| leaf.inode().ok());
+        let hierarchy = self.hierarchy.clone();
+        Hierarchy { inode, ..hierarchy }
+    }
+
+    /// The container's cgroup; `None` if it does not exist, or another does in its place.
     pub fn find(&self) -> Result<Option<&Dir>> {
         self.find_on(self.mount()?)
     }
@@ -111,7 +121,11 @@ impl Tree {
             return Ok(Some(leaf));
         }
         match mount.open(&self.hierarchy.path) {
-            Ok(leaf) => Ok(Some(self.leaf.get_or_init(|| leaf))),
+            Ok(leaf) => {
+                let known = self.hierarchy.inode;
+                let is_own = known.is_none_or(|known| leaf.inode() == Ok(known));
+                Ok(is_own.then(|| self.leaf.get_or_init(|| leaf)))
+            }
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Error::host("open", self.hierarchy.full_path(), errno)),
         }
@@ -193,9 +207,10 @@ impl Tree {
     /// Removes the cgroup, all below it, and the parents that this `Tree` made; processes get time
     /// until `deadline`, which [`remove_by`] sets once for all trees. What is not to be seen stays.
     pub fn remove(&self, deadline: Instant) -> Result<()> {
-        let Some(mount) = self.seen_mount()? else {
+        if !self.is_seen()? {
             return Ok(());
-        };
+        }
+        let mount = self.mount()?;
         remove_below(mount, &self.hierarchy.path, self.is_v2(), deadline)?;
         for parent in self.parents.borrow().iter().rev() {
             // Somebody else may have come to use it: then it stays.

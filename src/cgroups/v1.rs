@@ -312,7 +312,12 @@ impl Driver for V1 {
     }
 
     fn saved(&self) -> Saved {
-        self.saved.clone()
+        let hierarchies = self.trees.iter().map(Tree::saved).collect();
+        let saved = self.saved.clone();
+        Saved {
+            hierarchies,
+            ..saved
+        }
     }
 }
 
@@ -374,11 +379,6 @@ impl V1 {
                 Err(error) => return Err(error),
             }
         }
-        self.saved.hierarchies = self
-            .trees
-            .iter()
-            .map(|tree| tree.hierarchy.clone())
-            .collect();
         Ok(())
     }
 }

@@ -88,7 +88,6 @@ impl V2 {
             )));
         }
         self.tree = None;
-        self.saved.hierarchies.clear();
         Ok(Placement::Nowhere)
     }
 }
@@ -262,7 +261,12 @@ impl Driver for V2 {
     }
 
     fn saved(&self) -> Saved {
-        self.saved.clone()
+        let hierarchies = self.tree.iter().map(Tree::saved).collect();
+        let saved = self.saved.clone();
+        Saved {
+            hierarchies,
+            ..saved
+        }
     }
 }
 

@@ -129,9 +129,7 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
         notify::make_directory(container.path())?;
     }
     let (driver, placement) = confine(&bundle.spec, cgroup, group.as_ref(), &mut rollback)?;
-    let made = driver.saved();
-    cgroup_mount::show_where_it_stays(&mut plan.mounts, &container.record.cgroup, &made)?;
-    container.record.cgroup = made;
+    cgroup_mount::show_where_it_stays(&mut plan.mounts, &container.record.cgroup, &driver.saved())?;
 
     // After the cgroups: a container without a cgroup namespace gets its own ones as bind mounts.
     let mut fds = plan.open()?;
@@ -144,6 +142,7 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Init)?;
     container.record.init = Some(Init::of(process.pid)?);
     process.place(driver.as_ref(), group.as_ref())?;
+    container.record.cgroup = driver.saved();
     let placed = || format!("process {} is cloned and placed", process.pid);
     context.log.debug(placed);
     let verify = context.verify();

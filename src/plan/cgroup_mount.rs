@@ -81,7 +81,8 @@ fn source(hierarchy: &Hierarchy) -> Result<CString> {
 /// # Errors
 /// [`crate::error::Error::Host`] if the runtime's cgroup cannot be read.
 pub fn show_where_it_stays(mounts: &mut [Mount], planned: &Saved, made: &Saved) -> Result<()> {
-    let missing = |one: &&Hierarchy| !made.hierarchies.contains(one);
+    let is_made = |one: &Hierarchy| made.hierarchies.iter().any(|it| it.mount == one.mount);
+    let missing = |one: &&Hierarchy| !is_made(one);
     let missing: Vec<&Hierarchy> = planned.hierarchies.iter().filter(missing).collect();
     if missing.is_empty() {
         return Ok(());

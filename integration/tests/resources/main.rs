@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 mod beside_runc;
 mod effects;
+mod lost;
 mod update;
 
 /// Debian's, which is in the guest, too.
