@@ -378,15 +378,14 @@ fn refuse_limit_below_use(leaf: &Dir, resources: &LinuxResources) -> Result<()> 
         return Ok(());
     };
     let limits = [
-        ("memory+swap limit", memory.swap()),
-        ("memory limit", memory.limit()),
+        (".memory.swap", "memory+swap limit", memory.swap()),
+        (".memory.limit", "memory limit", memory.limit()),
     ];
-    for (name, limit) in limits {
+    for (field, name, limit) in limits {
         match limit {
             Some(limit @ 1..) if limit <= usage => {
-                return Err(Error::Failed(format!(
-                    "rejecting {name} {limit} <= usage {usage}"
-                )));
+                let why = format!("rejecting {name} {limit} <= usage {usage}");
+                return Err(Error::spec(format!(".linux.resources{field}"), why));
             }
             _ => {}
         }

@@ -218,6 +218,35 @@ fn a_memory_reservation_is_kept_when_a_neighbour_takes_all() {
 }
 
 #[test]
+fn buffers_of_tcp_are_limited() {
+    let runtime = Runtime::new();
+    // v2 counts them as memory.
+    if is_v2() {
+        return;
+    }
+    // Who listens does not read, so that what is sent waits in the kernel.
+    let script = "nc -l -p 4001 -e sleep 1000 & sleep 0.3; \
+                  dd if=/dev/zero bs=64k count=64 2>/dev/null | nc 127.0.0.1 4001";
+    let [little, much] = [1 << 16, 1 << 30].map(|limit: i64| {
+        let mut bundle = limited(&runtime, json!({ "memory": { "kernelTCP": limit } }));
+        bundle.new_namespace("network").sh(script);
+        let container = runtime.start(&bundle);
+        let waiting = || read(&container, "memory.kmem.tcp.usage_in_bytes");
+        let mut before = waiting();
+        wait_for("the buffers to be full", || {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = waiting();
+            std::mem::replace(&mut before, now.clone()) == now && now != "0"
+        });
+        before.parse::<u64>().expect("a number")
+    });
+    assert!(
+        little * 2 < much,
+        "{little} bytes wait, {much} without a limit"
+    );
+}
+
+#[test]
 fn a_device_that_the_cgroups_above_forbid_is_refused() {
     let runtime = Runtime::new();
     // On v2 the programs of all cgroups on the way are asked, and each may say no.
@@ -262,7 +291,7 @@ fn a_limit_below_what_is_in_use_is_refused_if_it_is_to_be_checked() {
     let words = ["update", "--resources", file.to_str().expect("UTF-8")];
     let run = container.call(&words).run();
     assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
-    let _ = run.fails_with("memory");
+    let _ = run.fails_with(".linux.resources.memory.limit: rejecting memory limit 8388608 <= ");
     assert_eq!(read(&container, "memory.max"), (64 << 20).to_string());
     assert_eq!(exec(&runtime, &container, "true"), 0);
 }
