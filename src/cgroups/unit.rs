@@ -310,7 +310,6 @@ const ALLOWED: &[(&str, Kind)] = &[
     ("Documentation", Kind::Units),
     ("FinalKillSignal", Kind::Int),
     ("JobRunningTimeoutUSec", Kind::Microseconds),
-    ("JobTimeoutUSec", Kind::Microseconds),
     ("KillMode", Kind::Text),
     ("KillSignal", Kind::Int),
     ("ManagedOOMMemoryPressure", Kind::Text),
