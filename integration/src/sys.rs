@@ -1,6 +1,7 @@
 //! The system calls that no safe crate in use offers: the only unsafe code of the harness.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -268,6 +269,48 @@ pub fn use_huge_pages(bytes: usize) -> io::Result<()> {
     // SAFETY: the mapping is `bytes` long and writable; it lasts as long as the process.
     unsafe { std::ptr::write_bytes(start.cast::<u8>(), 1, bytes) };
     Ok(())
+}
+
+/// Asks a `/dev/infiniband/uverbs` for a new object; its handle, or what the kernel answers instead.
+///
+/// # Errors
+/// What the kernel says: `EAGAIN` at the limit of the cgroup.
+pub fn make_verbs_object(device: &File, object: VerbsObject) -> io::Result<u32> {
+    /// `struct ib_uverbs_cmd_hdr` and `struct ib_uverbs_get_context` or `ib_uverbs_alloc_pd`: ib_user_verbs.h.
+    #[repr(C)]
+    struct Request {
+        command: u32,
+        request_words: u16,
+        answer_words: u16,
+        answer: u64,
+    }
+    let mut answer = [0_u32; 2];
+    let request = Request {
+        command: object as u32,
+        request_words: 4,
+        answer_words: match object {
+            VerbsObject::Context => 2,
+            VerbsObject::Domain => 1,
+        },
+        answer: answer.as_mut_ptr() as u64,
+    };
+    let (start, size) = ((&raw const request).cast(), size_of::<Request>());
+    // SAFETY: the request is `size` bytes without padding; the kernel writes at most the promised
+    // words to `answer`, which is as long and lives for the call.
+    let written = unsafe { libc::write(device.as_raw_fd(), start, size) };
+    match written {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(answer[0]),
+    }
+}
+
+/// What [`make_verbs_object`] makes: the commands of ib_user_verbs.h.
+#[derive(Clone, Copy)]
+pub enum VerbsObject {
+    /// What every program needs first, once for each time that it opens the device: a "handle".
+    Context = 0,
+    /// A protection domain, one of the "objects".
+    Domain = 3,
 }
 
 /// Makes the calling thread a real-time one of the lowest priority.

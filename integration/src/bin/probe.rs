@@ -17,6 +17,7 @@ fn main() -> ExitCode {
             let bytes = bytes.parse().map_err(std::io::Error::other);
             bytes.and_then(integration::sys::use_huge_pages)
         }
+        ["verbs", device] => use_verbs(device),
         ["real-time"] => integration::sys::become_real_time(),
         ["keyring"] => integration::sys::session_keyring().and_then(|it| print(&it)),
         ["spy", canary] => spy(canary),
@@ -37,6 +38,29 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Opens the RDMA device three times, and makes three objects: says how many it gets of both.
+fn use_verbs(device: &str) -> std::io::Result<()> {
+    use integration::sys::{VerbsObject, make_verbs_object};
+    let mut open = std::fs::OpenOptions::new();
+    let devices: Vec<_> = (0..3)
+        .map(|_| open.read(true).write(true).open(device))
+        .collect();
+    let devices = devices.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut counts = [0; 2];
+    let mut refusals = Vec::new();
+    let mut count = |at: usize, made: std::io::Result<u32>| match made {
+        Ok(_) => counts[at] += 1,
+        Err(error) => refusals.push(error.kind()),
+    };
+    for device in &devices {
+        count(0, make_verbs_object(device, VerbsObject::Context));
+    }
+    for _ in 0..3 {
+        count(1, make_verbs_object(&devices[0], VerbsObject::Domain));
+    }
+    print(&format!("{counts:?} {refusals:?}"))
 }
 
 /// What sd_notify(3) does.

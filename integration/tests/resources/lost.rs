@@ -79,7 +79,7 @@ fn a_container_made_in_another_is_not_taken_for_a_stranger_of_the_same_path() {
     let outer = format!("{}-outer", runtime.token());
     let all = by_version("/sys/fs/cgroup/*/", "/sys/fs/cgroup/");
     let inside = after(&format!(
-        "for dir in {all}; do test -w $dir/cgroup.procs || continue; mkdir -p $dir/{outer}; \
+        "for dir in {all}; do test -w $dir/cgroup.procs -a ! -L ${{dir%/}} || continue; mkdir -p $dir/{outer}; \
          for set in cpus mems; do test ! -e $dir/cpuset.$set || \
          cat $dir/cpuset.$set >$dir/{outer}/cpuset.$set; done; \
          mount --bind $dir/{outer} $dir; done"

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 mod beside_runc;
 mod effects;
+mod fields;
 mod lost;
 mod update;
 
@@ -216,19 +217,22 @@ fn writes_and_reads_are_throttled() {
             start.elapsed().as_secs_f64()
         })
     };
-    let slow = time(json!({ "blockIO": {
-        "throttleWriteBpsDevice": at(1 << 20), "throttleReadIOPSDevice": at(32),
-    } }));
     let free = time(json!({ "blockIO": {} }));
-    // 2 MiB at 1 MiB a second; 64 reads at 32 a second.
-    assert!(
-        slow.iter().all(|seconds| *seconds > 1.5),
-        "{slow:?}, without a limit {free:?}"
-    );
-    assert!(
-        slow.iter().zip(free).all(|(slow, free)| free < *slow),
-        "{slow:?} {free:?}"
-    );
+    // 2 MiB at 1 MiB a second, 64 reads at 32 a second; 32 writes at 16 a second, 256 KiB at 128.
+    for limits in [
+        json!({ "throttleWriteBpsDevice": at(1 << 20), "throttleReadIOPSDevice": at(32) }),
+        json!({ "throttleWriteIOPSDevice": at(16), "throttleReadBpsDevice": at(128 << 10) }),
+    ] {
+        let slow = time(json!({ "blockIO": limits }));
+        assert!(
+            slow.iter().all(|seconds| *seconds > 1.5),
+            "{limits} {slow:?}, without a limit {free:?}"
+        );
+        assert!(
+            slow.iter().zip(free).all(|(slow, free)| free < *slow),
+            "{limits} {slow:?} {free:?}"
+        );
+    }
 }
 
 /// Opens /dev/kmsg, which no container may by default.
