@@ -538,9 +538,9 @@ mod tests {
             peer.write_all(b"REJECTED EXTERNAL\r\n").unwrap();
             listener.accept().unwrap()
         });
-        let limit = Duration::from_millis(100);
+        let (soon, later) = (Duration::from_millis(100), Duration::from_secs(60));
         let addresses = ["/nonexistent".to_owned(), path];
-        let line = Bus::connect(&addresses, limit)
+        let line = Bus::connect(&addresses, later)
             .unwrap()
             .next()
             .unwrap_err()
@@ -549,7 +549,7 @@ mod tests {
             line.ends_with("bus: authentication failed: REJECTED EXTERNAL"),
             "{line}"
         );
-        let line = Bus::connect(&addresses, limit)
+        let line = Bus::connect(&addresses, soon)
             .unwrap()
             .next()
             .unwrap_err()
@@ -558,7 +558,7 @@ mod tests {
             line.contains("wait for systemd at") && line.contains("timed out"),
             "{line}"
         );
-        let line = Bus::connect(&addresses[..1], limit).unwrap_err().line();
+        let line = Bus::connect(&addresses[..1], soon).unwrap_err().line();
         assert_eq!(
             line,
             "connect to systemd at /nonexistent: no such file or directory"
