@@ -158,6 +158,7 @@ mod tests {
             mount: mount.to_str().unwrap().into(),
             path: "c".into(),
             controllers: Vec::new(),
+            inode: None,
         };
         let cgroup = Saved {
             manager: Manager::Cgroupfs,
