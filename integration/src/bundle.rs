@@ -3,13 +3,14 @@
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::call::PATH;
+use crate::host::{awaited_child, forget_child};
 
 /// A bundle directory. `config.json` is written whenever the bundle is given to the runtime.
 #[derive(Debug)]
@@ -332,10 +333,12 @@ fn busybox() -> &'static (PathBuf, Vec<String>) {
             fs::copy(installed, &partial).expect("the temporary directory is writable");
             fs::rename(&partial, &copy).expect("the temporary directory is writable");
         }
-        let list = Command::new(installed)
-            .arg("--list")
-            .output()
-            .expect("busybox runs");
+        let mut command = Command::new(installed);
+        command.arg("--list").stdout(Stdio::piped());
+        let child = awaited_child(|| command.spawn()).expect("busybox runs");
+        let pid = i32::try_from(child.id()).expect("a pid fits an int");
+        let list = child.wait_with_output().expect("nobody else reaps it");
+        forget_child(pid);
         let list = String::from_utf8(list.stdout).expect("applet names are ASCII");
         (copy, list.lines().map(String::from).collect())
     })

@@ -120,15 +120,18 @@ impl Tree {
         if let Some(leaf) = self.leaf.get() {
             return Ok(Some(leaf));
         }
-        match mount.open(&self.hierarchy.path) {
-            Ok(leaf) => {
-                let known = self.hierarchy.inode;
-                let is_own = known.is_none_or(|known| leaf.inode() == Ok(known));
-                Ok(is_own.then(|| self.leaf.get_or_init(|| leaf)))
-            }
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(Error::host("open", self.hierarchy.full_path(), errno)),
+        let failed = |call, errno| Error::host(call, self.hierarchy.full_path(), errno);
+        let leaf = match mount.open(&self.hierarchy.path) {
+            Ok(leaf) => leaf,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(failed("open", errno)),
+        };
+        if let Some(known) = self.hierarchy.inode
+            && leaf.inode().map_err(|errno| failed("stat", errno))? != known
+        {
+            return Ok(None);
         }
+        Ok(Some(self.leaf.get_or_init(|| leaf)))
     }
 
     /// The container's cgroup, which must exist.
