@@ -30,7 +30,7 @@ const PROXIED: &[Signal] = &[
 pub struct Options {
     /// Pass our stdin on.
     pub stdin: bool,
-    /// The container has a terminal.
+    /// The program has a terminal.
     pub tty: bool,
     /// Pass our signals on.
     pub sig_proxy: bool,
@@ -41,7 +41,7 @@ pub struct Options {
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The container ended.
+    /// The program ended.
     Exited(i32),
     /// The user typed the detach keys.
     Detached,
@@ -53,6 +53,9 @@ pub struct Pump {
     signals: SignalFd,
     raw: Option<RawMode>,
     stdin_open: bool,
+    /// Frames that the monitor has not accepted yet. It may wait for us to take output first, so
+    /// nothing here waits for it.
+    outbox: Vec<u8>,
 }
 
 impl Pump {
@@ -81,6 +84,7 @@ impl Pump {
             signals,
             raw: None,
             stdin_open,
+            outbox: Vec::new(),
         })
     }
 
@@ -93,29 +97,38 @@ impl Pump {
             self.raw = RawMode::enter()?;
         }
         if self.options.tty {
-            resize(session)?;
+            self.resize();
         }
+        let mut leaves = false;
         loop {
+            if !self.outbox.is_empty() {
+                session.send_some(&mut self.outbox)?;
+            }
+            if leaves && self.outbox.is_empty() {
+                return Ok(Outcome::Detached);
+            }
             let (from_monitor, from_stdin, from_signals) = self.wait(session)?;
             if from_signals {
-                self.on_signals(session)?;
+                self.on_signals();
             }
             if from_monitor && let Some(outcome) = on_frame(session, ui)? {
                 return Ok(outcome);
             }
-            if from_stdin && self.on_stdin(session)? == Some(Outcome::Detached) {
-                return Ok(Outcome::Detached);
+            if from_stdin {
+                leaves = self.on_stdin() == Some(Outcome::Detached);
             }
         }
     }
 
     fn wait(&self, session: &Session) -> Result<(bool, bool, bool)> {
         let stdin = io::stdin();
+        let mut wanted = PollFlags::POLLIN;
+        wanted.set(PollFlags::POLLOUT, !self.outbox.is_empty());
         let mut fds = vec![
-            PollFd::new(session.fd(), PollFlags::POLLIN),
+            PollFd::new(session.fd(), wanted),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
-        if self.stdin_open {
+        if self.stdin_open && self.outbox.is_empty() {
             fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
         }
         match poll(&mut fds, PollTimeout::NONE) {
@@ -126,46 +139,54 @@ impl Pump {
             let fd: Option<&PollFd<'_>> = fds.get(index);
             fd.is_some_and(|fd| fd.revents().is_some_and(|flags| !flags.is_empty()))
         };
-        Ok((ready(0), ready(2), ready(1)))
+        let from_monitor = fds[0]
+            .revents()
+            .is_some_and(|flags| flags.intersects(!PollFlags::POLLOUT));
+        Ok((from_monitor, ready(2), ready(1)))
     }
 
-    fn on_signals(&self, session: &mut Session) -> Result<()> {
+    fn on_signals(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let Ok(signal) = i32::try_from(info.ssi_signo) else {
                 continue;
             };
             if signal == libc::SIGWINCH {
                 if self.options.tty {
-                    resize(session)?;
+                    self.resize();
                 }
             } else {
-                session.send(&Request::Kill { signal })?;
+                self.outbox.extend(wire::message(&Request::Kill { signal }));
             }
         }
-        Ok(())
     }
 
-    fn on_stdin(&mut self, session: &mut Session) -> Result<Option<Outcome>> {
+    fn on_stdin(&mut self) -> Option<Outcome> {
         let mut chunk = [0; 16 << 10];
         let length = io::stdin().read(&mut chunk).unwrap_or(0);
         if length == 0 {
             self.stdin_open = false;
-            session.send_stdin(&[])?;
-            return Ok(None);
+            self.outbox.extend(wire::frame(Kind::Stdin, &[]));
+            return None;
         }
-        if !self.options.tty {
-            session.send_stdin(&chunk[..length])?;
-            return Ok(None);
-        }
-        match self.options.detach_keys.feed(&chunk[..length]) {
-            Typed::Forward(bytes) if bytes.is_empty() => Ok(None),
-            Typed::Forward(bytes) => session.send_stdin(&bytes).map(|()| None),
-            Typed::Detach(bytes) => {
-                if !bytes.is_empty() {
-                    session.send_stdin(&bytes)?;
-                }
-                Ok(Some(Outcome::Detached))
+        let (bytes, outcome) = if self.options.tty {
+            match self.options.detach_keys.feed(&chunk[..length]) {
+                Typed::Forward(bytes) => (bytes, None),
+                Typed::Detach(bytes) => (bytes, Some(Outcome::Detached)),
             }
+        } else {
+            (chunk[..length].to_vec(), None)
+        };
+        // An empty frame would be the end of stdin.
+        if !bytes.is_empty() {
+            self.outbox.extend(wire::frame(Kind::Stdin, &bytes));
+        }
+        outcome
+    }
+
+    fn resize(&mut self) {
+        if let Some((rows, columns)) = terminal::size() {
+            let request = Request::Resize { rows, columns };
+            self.outbox.extend(wire::message(&request));
         }
     }
 }
@@ -183,13 +204,6 @@ fn on_frame(session: &mut Session, ui: &mut Ui) -> Result<Option<Outcome>> {
         None => Err(Error::Conflict(
             "the container's monitor is gone".to_owned(),
         )),
-    }
-}
-
-fn resize(session: &mut Session) -> Result<()> {
-    match terminal::size() {
-        Some((rows, columns)) => session.send(&Request::Resize { rows, columns }),
-        None => Ok(()),
     }
 }
 

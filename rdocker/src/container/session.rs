@@ -5,6 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
 use super::Container;
 use super::record::Places;
 use crate::error::{Error, Result};
@@ -68,13 +71,18 @@ impl Session {
         wire::send(&mut self.stream, request).map_err(|_| self.lost())
     }
 
-    /// Sends bytes for the container's stdin; none are its end.
+    /// Takes off the front of `frames` what the monitor accepts now.
     ///
     /// # Errors
     /// The monitor is gone.
-    pub fn send_stdin(&mut self, bytes: &[u8]) -> Result<()> {
-        let frame = wire::frame(Kind::Stdin, bytes);
-        io::Write::write_all(&mut self.stream, &frame).map_err(|_| self.lost())
+    pub fn send_some(&self, frames: &mut Vec<u8>) -> Result<()> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::net::send(&self.stream, frames, flags) {
+            Ok(length) => drop(frames.drain(..length)),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => return Err(self.lost()),
+        }
+        Ok(())
     }
 
     /// The next frame; `None` when the monitor has closed the connection.
