@@ -38,6 +38,28 @@ pub struct Stdio3 {
     pub stderr: OwnedFd,
 }
 
+impl Stdio3 {
+    /// `/dev/null`, three times.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn null() -> Result<Self> {
+        let path = Path::new("/dev/null");
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true);
+        let open = || {
+            let file = options.open(path);
+            file.map(OwnedFd::from)
+                .map_err(|errno| Error::host("open", path, errno))
+        };
+        Ok(Self {
+            stdin: open()?,
+            stdout: open()?,
+            stderr: open()?,
+        })
+    }
+}
+
 impl Runtime {
     /// Finds the runtime called `name`: an entry of daemon.json, a path, or a program beside
     /// rdocker or on PATH. Empty is the default one.
@@ -200,29 +222,37 @@ impl Runtime {
 
     /// An `exec` of the OCI process object in the file `process`; the caller sets stdio and runs
     /// it. Its log is `log`.
-    pub fn exec(&self, id: &str, process: &Path, log: &Path, pid_file: Option<&Path>) -> Command {
+    pub fn exec(&self, id: &str, process: &Path, log: &Path, pid_file: &Path) -> Command {
         let mut command = self.command(log);
         command.arg("exec").arg("--process").arg(process);
-        if let Some(path) = pid_file {
-            command.arg("--pid-file").arg(path);
-        }
-        command.arg(id);
+        command.arg("--pid-file").arg(pid_file).arg(id);
         command
     }
 
-    /// The same without stdio, coming back when the program runs.
+    /// The same with this stdio, or a terminal whose master is sent to `console`, coming back when
+    /// the program runs.
     ///
     /// # Errors
     /// [`Error::Runtime`] with the runtime's own words.
-    pub fn exec_detached(&self, id: &str, files: &exec::Files) -> Result<()> {
+    pub fn exec_detached(
+        &self,
+        id: &str,
+        files: &exec::Files,
+        console: Option<&Path>,
+        stdio: Stdio3,
+    ) -> Result<()> {
         let mut command = self.command(&files.log);
         command.args(["exec", "--detach", "--process"]);
         command.arg(&files.process);
-        command.arg("--pid-file").arg(&files.pid).arg(id);
+        command.arg("--pid-file").arg(&files.pid);
+        if let Some(socket) = console {
+            command.arg("--console-socket").arg(socket);
+        }
         let status = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .arg(id)
+            .stdin(stdio.stdin)
+            .stdout(stdio.stdout)
+            .stderr(stdio.stderr)
             .status()
             .map_err(|errno| Error::host("execute", &self.program, errno))?;
         judge(status, &files.log, b"")

@@ -1,8 +1,6 @@
 //! `rdocker exec`
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
 
 use crate::container::exec::{ExecRequest, Files, process, process_of};
 use crate::container::identity::Accounts;
@@ -13,12 +11,14 @@ use crate::container::{Container, Containers, id};
 use crate::error::{EXIT_NOT_EXECUTABLE, Error, Result, program_exit_code};
 use crate::events;
 use crate::host::Host;
-use crate::monitor::wire::Request;
-use crate::runtime::{Runtime, last_error};
-use crate::ui::terminal;
-use crate::ui::{Ui, stdin_is_terminal};
+use crate::monitor::wire::{ExecStreams, Request};
+use crate::ui::Ui;
+use crate::ui::terminal::{self, DetachKeys};
 
-use super::pump::exit;
+use super::pump::{Options, Outcome, Pump, exit};
+
+/// Exit code of a client that left its program running, as Docker's.
+const EXIT_DETACHED: i32 = 1;
 
 /// Execute a command in a running container
 #[derive(Debug, clap::Args)]
@@ -63,8 +63,8 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// Runs the command by the OCI runtime, which has our stdio; its exit code is ours. A detached one is the
-    /// monitor's to run.
+    /// Lets the container's monitor start the command, and passes our stdio to and fro; its exit
+    /// code is ours. It goes on if we leave.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let (name, command) = self
             .container_and_command
@@ -72,9 +72,7 @@ impl Exec {
             .ok_or_else(|| Error::Invalid("a container is required".to_owned()))?;
         let container = Containers::new(host).find(name)?;
         check_runs(&container)?;
-        if self.tty && self.interactive && !self.detach && !stdin_is_terminal() {
-            return Err(Error::NoTerminal);
-        }
+        let pump = self.pump()?;
         let request = self.request(command)?;
         let places = &container.places;
         let base = process_of(places, request.args.clone())?;
@@ -103,25 +101,52 @@ impl Exec {
         };
         event(format!("exec_create: {words}"), &more)?;
         event(format!("exec_start: {words}"), &more)?;
-        if self.detach {
-            return leave_to_monitor(&container, exec_id, &files, ui);
-        }
-        let runtime = Runtime::find(host, &container.record.host_config.runtime)?;
-        hold.inherit()?;
-        let status = self.execute(&runtime, &container, &files);
-        let message = last_error(&files.log);
-        files.remove();
-        let code = match (status?, message) {
-            // The runtime's own failure, of which it has told on stderr; the program never ran.
-            (status, Some(message)) if !status.success() => refusal_code(&message),
-            (status, _) => status
-                .code()
-                .or(status.signal().map(|n| 128 + n))
-                .unwrap_or(255),
+        let mut session = match self.start(&container, exec_id) {
+            Ok(session) => session,
+            Err(Error::Runtime { message }) => {
+                ui.error_line(&message)?;
+                return exit(refusal_code(&message));
+            }
+            Err(error) => {
+                files.remove();
+                return Err(error);
+            }
         };
-        let ended = [more[0].clone(), ("exitCode", code.to_string())];
-        event("exec_die".to_owned(), &ended)?;
-        exit(code)
+        // From here on the monitor holds it, and tells its end.
+        drop(hold);
+        let Some(pump) = pump else { return Ok(()) };
+        match pump.run(&mut session, ui)? {
+            Outcome::Exited(code) => exit(code),
+            Outcome::Detached => {
+                ui.error_line("read escape sequence")?;
+                event("exec_detach".to_owned(), &more)?;
+                exit(EXIT_DETACHED)
+            }
+        }
+    }
+
+    /// Our side of the streams, if it has one.
+    fn pump(&self) -> Result<Option<Pump>> {
+        let detach_keys = DetachKeys::parse(&self.detach_keys)?;
+        let options = Options {
+            stdin: self.interactive,
+            tty: self.tty,
+            sig_proxy: !self.tty,
+            detach_keys,
+        };
+        (!self.detach).then(|| Pump::new(options)).transpose()
+    }
+
+    fn start(&self, container: &Container, id: String) -> Result<Session> {
+        let streams = match (self.detach, self.tty, self.interactive) {
+            (true, ..) => ExecStreams::Detached,
+            (false, true, _) => ExecStreams::Terminal,
+            (false, false, true) => ExecStreams::Pipes,
+            (false, false, false) => ExecStreams::Output,
+        };
+        let mut session = Session::connect(container)?;
+        session.request(&Request::Exec { id, streams })?;
+        Ok(session)
     }
 
     fn request(&self, command: &[String]) -> Result<ExecRequest> {
@@ -141,39 +166,6 @@ impl Exec {
             tty: self.tty && !self.detach,
             privileged: self.privileged,
         })
-    }
-
-    fn execute(
-        &self,
-        runtime: &Runtime,
-        container: &Container,
-        files: &Files,
-    ) -> Result<ExitStatus> {
-        let id = &container.record.id;
-        let mut command = runtime.exec(id, &files.process, &files.log, None);
-        if !self.interactive {
-            command.stdin(Stdio::null());
-        }
-        command
-            .status()
-            .map_err(|errno| Error::host("execute", runtime.program(), errno))
-    }
-}
-
-/// Lets the container's monitor start the process and see to its end.
-fn leave_to_monitor(container: &Container, id: String, files: &Files, ui: &mut Ui) -> Result<()> {
-    let asked =
-        Session::connect(container).and_then(|mut session| session.request(&Request::Exec { id }));
-    match asked {
-        Err(Error::Runtime { message }) => {
-            ui.error_line(&message)?;
-            exit(refusal_code(&message))
-        }
-        Err(error) => {
-            files.remove();
-            Err(error)
-        }
-        Ok(()) => Ok(()),
     }
 }
 

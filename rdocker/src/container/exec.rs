@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -42,17 +42,8 @@ pub struct Files {
 /// What says that somebody sees to an exec: a lock on its first file. The kernel drops it with the
 /// last process that has it.
 #[derive(Debug)]
-pub struct Hold(File);
-
-impl Hold {
-    /// Lets programs that are started from now on hold it too.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn inherit(&self) -> Result<()> {
-        rustix::io::fcntl_setfd(&self.0, rustix::io::FdFlags::empty())
-            .map_err(|errno| Error::host("share", Path::new("the lock of an exec"), errno))
-    }
+pub struct Hold {
+    _lock: File,
 }
 
 impl Files {
@@ -77,7 +68,7 @@ impl Files {
         file.lock_shared().map_err(fail)?;
         write!(file, "{process}").map_err(fail)?;
         fs::rename(&new, &self.process).map_err(fail)?;
-        Ok(Hold(file))
+        Ok(Hold { _lock: file })
     }
 
     /// Holds what another process has written, and still holds.
@@ -87,7 +78,7 @@ impl Files {
     pub fn hold(&self) -> Result<Hold> {
         let file = File::open(&self.process);
         let held = file.and_then(|file| file.lock_shared().map(|()| file));
-        held.map(Hold)
+        held.map(|file| Hold { _lock: file })
             .map_err(|errno| Error::host("lock", &self.process, errno))
     }
 
@@ -108,8 +99,7 @@ impl Files {
     }
 }
 
-/// The ids of a container's execs that have not ended: of one whose client was killed until the
-/// runtime has seen the end of its program.
+/// The ids of a container's execs that have not ended, whether their clients still wait or not.
 pub fn ids(places: &Places) -> Vec<String> {
     let entries = fs::read_dir(&places.run).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

@@ -41,6 +41,8 @@ pub struct Client {
     pub attached: Option<Attached>,
     /// What it waits for.
     pub awaits: Option<Awaits>,
+    /// The exec whose streams it has instead of the container's.
+    pub exec: Option<String>,
     /// The other end is gone, or sent nonsense.
     pub closed: bool,
 }
@@ -55,6 +57,7 @@ impl Client {
             outbox: Vec::new(),
             attached: None,
             awaits: None,
+            exec: None,
             closed: false,
         })
     }
@@ -67,6 +70,11 @@ impl Client {
     /// Whether there is something to write.
     pub fn has_output(&self) -> bool {
         !self.outbox.is_empty() && !self.closed
+    }
+
+    /// Whether it has the streams of this exec.
+    pub fn has_exec(&self, id: &str) -> bool {
+        self.exec.as_deref() == Some(id)
     }
 
     /// Whether the container has to wait for this client.

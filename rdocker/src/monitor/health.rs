@@ -189,7 +189,7 @@ impl Checker {
         fs::write(&file, process.to_string()).ok()?;
         let (log, pid_file) = (places.run.join("health.log"), places.run.join("health.pid"));
         let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).ok()?;
-        let mut command = runtime.exec(&record.id, &file, &log, Some(&pid_file));
+        let mut command = runtime.exec(&record.id, &file, &log, &pid_file);
         command
             .stdin(Stdio::null())
             .stdout(write.try_clone().ok()?)

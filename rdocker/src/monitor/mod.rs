@@ -79,6 +79,9 @@ enum Token {
     Client(usize),
     Output(usize),
     Stdin,
+    /// The exec, and which of its streams.
+    ExecOutput(usize, usize),
+    ExecStdin(usize),
     Health,
     Rules,
     WayOut,
@@ -190,7 +193,7 @@ impl Monitor<'_> {
             for (token, flags) in ready {
                 self.handle(token, flags, listener, signals)?;
             }
-            self.clients.retain(|client| !client.closed);
+            self.forget_closed();
             self.on_time()?;
             let idle = self.run.is_none() && self.restart_at.is_none() && self.done.is_none();
             if idle && (self.clients.is_empty() || born.elapsed() > PATIENCE) {
@@ -210,25 +213,16 @@ impl Monitor<'_> {
         listener: &UnixListener,
         signals: &SignalFd,
     ) -> Result<Vec<(Token, PollFlags)>> {
-        let mut fds = vec![
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(listener.as_fd(), PollFlags::POLLIN),
+        let watch = |token, fd, flags| (token, PollFd::new(fd, flags));
+        let mut set = vec![
+            watch(Token::Signals, signals.as_fd(), PollFlags::POLLIN),
+            watch(Token::Listener, listener.as_fd(), PollFlags::POLLIN),
         ];
-        let mut tokens = vec![Token::Signals, Token::Listener];
-        let takes_stdin = self
-            .run
-            .as_ref()
-            .is_none_or(|run| run.streams.takes_stdin());
         for (index, client) in self.clients.iter().enumerate() {
             let mut wanted = PollFlags::empty();
-            if takes_stdin || client.attached.is_none_or(|attached| !attached.stdin) {
-                wanted |= PollFlags::POLLIN;
-            }
-            if client.has_output() {
-                wanted |= PollFlags::POLLOUT;
-            }
-            fds.push(PollFd::new(client.fd(), wanted));
-            tokens.push(Token::Client(index));
+            wanted.set(PollFlags::POLLIN, self.may_send(client));
+            wanted.set(PollFlags::POLLOUT, client.has_output());
+            set.push(watch(Token::Client(index), client.fd(), wanted));
         }
         if let Some(run) = &self.run {
             let behind = self
@@ -237,31 +231,26 @@ impl Monitor<'_> {
                 .any(|c| c.attached.is_some() && c.is_behind());
             for (index, output) in run.streams.outputs.iter().enumerate() {
                 if !output.ended && !behind {
-                    fds.push(PollFd::new(output.fd(), PollFlags::POLLIN));
-                    tokens.push(Token::Output(index));
+                    set.push(watch(Token::Output(index), output.fd(), PollFlags::POLLIN));
                 }
             }
             if let Some(fd) = run.streams.stdin_fd() {
-                fds.push(PollFd::new(fd, PollFlags::POLLOUT));
-                tokens.push(Token::Stdin);
+                set.push(watch(Token::Stdin, fd, PollFlags::POLLOUT));
             }
         }
+        self.watch_execs(&mut set);
         if let Some(fd) = self.health.as_ref().and_then(health::Checker::fd) {
-            fds.push(PollFd::new(fd, PollFlags::POLLIN));
-            tokens.push(Token::Health);
+            set.push(watch(Token::Health, fd, PollFlags::POLLIN));
         }
-        if let Some(rules) = self
-            .network
-            .as_ref()
-            .and_then(|network| network.rules.as_ref())
-        {
-            fds.push(PollFd::new(rules.as_fd(), PollFlags::POLLIN));
-            tokens.push(Token::Rules);
+        if let Some(network) = &self.network {
+            if let Some(rules) = &network.rules {
+                set.push(watch(Token::Rules, rules.as_fd(), PollFlags::POLLIN));
+            }
+            if let Some(fd) = network.way_out() {
+                set.push(watch(Token::WayOut, fd, PollFlags::POLLIN));
+            }
         }
-        if let Some(fd) = self.network.as_ref().and_then(Attached::way_out) {
-            fds.push(PollFd::new(fd, PollFlags::POLLIN));
-            tokens.push(Token::WayOut);
-        }
+        let (tokens, mut fds): (Vec<Token>, Vec<PollFd<'_>>) = set.into_iter().unzip();
         match poll(&mut fds, self.timeout()) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(Error::host("poll", &self.places.run, errno)),
@@ -271,6 +260,16 @@ impl Monitor<'_> {
             (!flags.is_empty()).then_some((token, flags))
         });
         Ok(ready.collect())
+    }
+
+    /// Whether a client is read from: not while what it sends has nowhere to go.
+    fn may_send(&self, client: &Client) -> bool {
+        if let Some(exec) = &client.exec {
+            return self.exec_takes_stdin(exec);
+        }
+        let sends_stdin = client.attached.is_some_and(|attached| attached.stdin);
+        let run = self.run.as_ref().filter(|_| sends_stdin);
+        run.is_none_or(|run| run.streams.takes_stdin())
     }
 
     /// Until the next thing that happens by the clock; a second at most while clients leave.
@@ -322,6 +321,10 @@ impl Monitor<'_> {
                     run.streams.write_stdin();
                 }
             }
+            Token::ExecOutput(at, index) => {
+                self.on_exec_output(at, index);
+            }
+            Token::ExecStdin(at) => self.write_exec_stdin(at),
             Token::Health => {
                 if let Some(health) = &mut self.health {
                     health.read();

@@ -1,7 +1,7 @@
 //! One run of the container: from the runtime's `run` to its exit code.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::client::Awaits;
-use super::streams::{self, Streams};
+use super::streams::Streams;
 use super::wire::{Kind, Reply};
 use super::{Monitor, health, policy};
 use crate::container::cgroup::OomCounter;
@@ -92,27 +92,18 @@ impl Monitor<'_> {
         let bundle = self.places.bundle();
         let pid_file = self.places.run.join("pid");
         let id = &self.record.id;
-        let host = |what: &'static str| {
-            let bundle = bundle.clone();
-            move |errno: std::io::Error| Error::host(what, &bundle, errno)
+        let start = |console: Option<&Path>, stdio| {
+            self.runtime.run(id, &bundle, &pid_file, console, stdio)
         };
         let streams = if self.record.config.tty {
-            let (_, ends) = Streams::pipes(false).map_err(host("make pipes for"))?;
-            let name = "console.sock";
-            let _ = fs::remove_file(self.places.run.join(name));
-            let dir = fs::File::open(&self.places.run).map_err(host("open run directory of"))?;
-            let path = super::short_path(&dir, name);
-            let listener = UnixListener::bind(&path).map_err(host("make a console socket for"))?;
-            self.runtime
-                .run(id, &bundle, &pid_file, Some(&path), ends)?;
-            let _ = fs::remove_file(self.places.run.join(name));
-            let master = streams::receive_terminal(&listener);
-            Streams::terminal(master.map_err(host("get the terminal of"))?)
-                .map_err(host("get the terminal of"))?
+            Streams::with_terminal(&self.places.run, |console, stdio| {
+                start(Some(console), stdio)
+            })?
         } else {
-            let open_stdin = self.record.config.open_stdin;
-            let (streams, ends) = Streams::pipes(open_stdin).map_err(host("make pipes for"))?;
-            self.runtime.run(id, &bundle, &pid_file, None, ends)?;
+            let pipes = Streams::pipes(self.record.config.open_stdin);
+            let (streams, ends) =
+                pipes.map_err(|errno| Error::host("make pipes for", &bundle, errno))?;
+            start(None, ends)?;
             streams
         };
         let text =
@@ -128,7 +119,7 @@ impl Monitor<'_> {
         })
     }
 
-    /// Collects children that ended: the container, health checks, those of `exec -d`, strays.
+    /// Collects children that ended: the container, health checks, execs, strays.
     pub(super) fn reap(&mut self) -> Result<()> {
         loop {
             let (pid, code) = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
@@ -241,6 +232,7 @@ impl Monitor<'_> {
         self.state.oom_killed = run.oom.has_killed();
         // The runtime may have nothing left to delete; what matters is that nothing stays.
         let _ = self.runtime.delete(&self.places.run, &self.record.id);
+        self.end_execs()?;
         self.state.pid = 0;
         self.state.start_ticks = 0;
         self.state.exit_code = code;

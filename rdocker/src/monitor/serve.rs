@@ -24,6 +24,9 @@ impl Monitor<'_> {
     }
 
     fn on_stdin(&mut self, index: usize, bytes: &[u8]) {
+        if self.clients[index].exec.is_some() {
+            return self.on_exec_stdin(index, bytes);
+        }
         let allowed = self.clients[index]
             .attached
             .is_some_and(|attached| attached.stdin);
@@ -53,7 +56,9 @@ impl Monitor<'_> {
                 return Ok(());
             }
             Request::Resize { rows, columns } => {
-                if let Some(run) = &self.run {
+                if self.clients[index].exec.is_some() {
+                    self.resize_exec(index, rows, columns);
+                } else if let Some(run) = &self.run {
                     run.streams.resize(rows, columns);
                 }
                 return Ok(());
@@ -75,11 +80,14 @@ impl Monitor<'_> {
                     failed => failed,
                 }
             }
+            Request::Kill { signal } if self.clients[index].exec.is_some() => {
+                self.signal_exec(index, signal)
+            }
             Request::Kill { signal } => self.on_kill(signal),
             Request::Pause => self.on_pause(),
             Request::Unpause => self.on_unpause(),
             Request::Reload => self.on_reload(),
-            Request::Exec { id } => self.on_exec(id),
+            Request::Exec { id, streams } => self.on_exec(index, id, streams),
         };
         self.clients[index].reply(&told(result));
         Ok(())

@@ -1,9 +1,10 @@
-//! The container's stdin, stdout and stderr: three pipes, or one terminal.
+//! The stdin, stdout and stderr of the container or of an exec: three pipes, or one terminal.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
@@ -12,7 +13,9 @@ use rustix::termios::Winsize;
 
 use super::client::is_transient;
 use super::log::Lines;
+use super::short_path;
 use super::wire::Kind;
+use crate::error::{Error, Result};
 use crate::runtime::Stdio3;
 
 /// Bytes of stdin kept for a container that does not read them yet.
@@ -72,8 +75,32 @@ impl Streams {
         ))
     }
 
-    /// The streams of a terminal, from its master.
-    pub fn terminal(master: OwnedFd) -> io::Result<Self> {
+    /// The streams of a terminal: of a program that `start` starts, given the path of the socket to
+    /// which the runtime sends the master. The socket is in the run directory `run`.
+    pub fn with_terminal(
+        run: &Path,
+        start: impl FnOnce(&Path, Stdio3) -> Result<()>,
+    ) -> Result<Self> {
+        let name = "console.sock";
+        let socket = run.join(name);
+        let fail = |what: &'static str| {
+            let socket = socket.clone();
+            move |errno| Error::host(what, &socket, errno)
+        };
+        let _ = fs::remove_file(&socket);
+        let dir = File::open(run).map_err(fail("open the directory of"))?;
+        let path = short_path(&dir, name);
+        let listener = UnixListener::bind(&path).map_err(fail("make console socket"))?;
+        let started = start(&path, Stdio3::null()?);
+        let _ = fs::remove_file(&socket);
+        started?;
+        let master = receive_terminal(&listener);
+        master
+            .and_then(Self::terminal)
+            .map_err(fail("get the terminal from"))
+    }
+
+    fn terminal(master: OwnedFd) -> io::Result<Self> {
         let input = master.try_clone()?;
         let terminal = master.try_clone()?;
         let outputs = vec![output(master, Kind::Stdout)?];
@@ -194,7 +221,7 @@ fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
 /// Takes the terminal that the runtime sent to the console socket (SCM_RIGHTS, one descriptor).
 ///
 /// The runtime has ended by now, so the message is there or will never be.
-pub fn receive_terminal(listener: &UnixListener) -> io::Result<OwnedFd> {
+fn receive_terminal(listener: &UnixListener) -> io::Result<OwnedFd> {
     listener.set_nonblocking(true)?;
     let (stream, _) = listener.accept()?;
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

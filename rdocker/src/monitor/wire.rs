@@ -51,7 +51,8 @@ pub enum Request {
         /// Send stderr.
         stderr: bool,
     },
-    /// Set the terminal's size. Not answered.
+    /// Set the size of the terminal: the container's, or of the exec that this client asked for.
+    /// Not answered.
     Resize {
         /// Rows.
         rows: u16,
@@ -70,7 +71,7 @@ pub enum Request {
         /// Seconds until SIGKILL.
         timeout: i64,
     },
-    /// Send a signal to its first process.
+    /// Send a signal to its first process, or to the exec that this client asked for.
     Kill {
         /// The signal.
         signal: i32,
@@ -81,11 +82,28 @@ pub enum Request {
     Unpause,
     /// Its record on disk has changed: read the restart policy again.
     Reload,
-    /// Start a process in it that nobody waits for, from the files that `exec::Files` names.
+    /// Start a process in it, from the files that `exec::Files` names. Answered by [`Reply::Done`]
+    /// or [`Reply::Failed`]; then, if it has streams, by its output and [`Reply::Exited`].
     Exec {
         /// The exec's id.
         id: String,
+        /// What its stdin, stdout and stderr are.
+        streams: ExecStreams,
     },
+}
+
+/// The stdio of an exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecStreams {
+    /// `/dev/null`: nobody waits for it.
+    Detached,
+    /// Pipes to this client, but stdin is `/dev/null`.
+    Output,
+    /// Pipes to this client.
+    Pipes,
+    /// A terminal whose keys come from this client.
+    Terminal,
 }
 
 /// What a monitor says.
@@ -103,7 +121,7 @@ pub enum Reply {
         /// The OCI runtime said so, and its words may mean 126 or 127.
         runtime: bool,
     },
-    /// The container ended.
+    /// The container, or the exec that this client asked for, ended.
     Exited {
         /// Its exit code.
         code: i32,

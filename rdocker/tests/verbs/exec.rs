@@ -1,4 +1,8 @@
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use crate::host::{TestHost, eventually};
+use crate::terminal::{SIZE, Terminal};
 
 #[test]
 fn exec_runs_beside_the_first_process_with_its_own_settings() {
@@ -106,24 +110,154 @@ fn a_detached_exec_is_the_monitors_and_its_end_is_told() {
     assert_eq!(parent_of("sleep 86397"), None);
 }
 
+/// The events of this action, one JSON object a line.
+fn told(host: &TestHost, action: &str) -> String {
+    let filter = format!("event={action}");
+    let window = ["events", "--since", "1h", "--until", "0s"];
+    let rest = ["-f", &filter, "--format", "{{json .Actor}}"];
+    host.run(&[&window[..], &rest].concat()).ok()
+}
+
 #[test]
-fn an_exec_whose_client_was_killed_is_listed_as_long_as_its_program_runs() {
+fn an_exec_whose_client_was_killed_is_listed_and_its_end_is_told() {
+    let host = TestHost::new();
+    host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
+        .ok();
+    host.run(&["exec", "web", "mkfifo", "/tmp/go"]).ok();
+    for (flag, code) in [("-i", "7"), ("-it", "8")] {
+        let script = format!("echo ready; read x < /tmp/go; echo $x; exit {code}");
+        let command = host.command(&["exec", flag, "web", "sh", "-c", &script]);
+        let mut client = Terminal::of(command);
+        client.shows("ready");
+        client.kill();
+        assert_eq!(host.inspect("web", "{{len .ExecIDs}}"), "1", "{flag}");
+        host.run(&["exec", "web", "sh", "-c", "echo > /tmp/go"])
+            .ok();
+        let end = format!(r#""exitCode":"{code}""#);
+        eventually("the end", || told(&host, "exec_die").contains(&end));
+        assert_eq!(host.inspect("web", "{{json .ExecIDs}}"), "null", "{flag}");
+    }
+}
+
+#[test]
+fn the_detach_keys_leave_the_program_running_with_its_terminal() {
+    let host = TestHost::new();
+    host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
+        .ok();
+    host.run(&["exec", "web", "mkfifo", "/tmp/go"]).ok();
+    let script = "echo ready; read x < /tmp/go; echo $x; test -t 1 && exit 7";
+    let command = host.command(&["exec", "-it", "web", "sh", "-c", script]);
+    let mut client = Terminal::of(command);
+    client.shows("ready");
+    client.types("\x10\x11");
+    client.shows("read escape sequence");
+    assert_eq!(client.code(), Some(1));
+    assert_eq!(host.inspect("web", "{{len .ExecIDs}}"), "1");
+    assert!(told(&host, "exec_detach").contains(r#""execID":"#));
+    assert!(!told(&host, "exec_die").contains(r#""exitCode":"7""#));
+    host.run(&["exec", "web", "sh", "-c", "echo > /tmp/go"])
+        .ok();
+    eventually("the end", || {
+        told(&host, "exec_die").contains(r#""exitCode":"7""#)
+    });
+    assert_eq!(host.inspect("web", "{{json .ExecIDs}}"), "null");
+}
+
+#[test]
+fn other_detach_keys_leave_the_default_ones_to_the_program() {
+    let host = TestHost::new();
+    host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
+        .ok();
+    let script = "stty raw -echo; echo ready; echo got $(head -c 2 | wc -c); sleep 86391";
+    let keys = ["exec", "--detach-keys", "ctrl-a,d", "-it"];
+    let rest = ["web", "sh", "-c", script];
+    let mut client = Terminal::of(host.command(&[&keys[..], &rest].concat()));
+    client.shows("ready");
+    client.types("\x10\x11");
+    client.shows("got 2");
+    client.types("\x01d");
+    client.shows("read escape sequence");
+    assert_eq!(client.code(), Some(1));
+    assert!(parent_of("sleep 86391").is_some());
+    let why = host.run(&["exec", "--detach-keys", "ctrl-", "-i", "web", "true"]);
+    assert!(
+        why.fails(1)
+            .contains("Invalid detach keys (ctrl-) provided")
+    );
+}
+
+#[test]
+fn an_execs_terminal_has_the_clients_size_and_its_exit_code_is_the_clients() {
+    let host = TestHost::new();
+    host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
+        .ok();
+    let script = "stty size; read x; echo got $x; exit 9";
+    let command = host.command(&["exec", "-it", "web", "sh", "-c", script]);
+    let mut client = Terminal::of(command);
+    client.shows(&format!("{} {}", SIZE.0, SIZE.1));
+    client.types("keys\r");
+    client.shows("got keys");
+    assert_eq!(client.code(), Some(9));
+}
+
+#[test]
+fn streams_of_an_exec_are_whole_however_large_and_kept_apart() {
+    let host = TestHost::new();
+    host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
+        .ok();
+    let both = host.run(&["exec", "web", "sh", "-c", "echo out; echo err >&2"]);
+    assert_eq!((both.out.as_str(), both.err.as_str()), ("out\n", "err\n"));
+    let many = host.run(&["exec", "web", "head", "-c", "3000000", "/dev/zero"]);
+    assert_eq!(many.out.len(), 3_000_000);
+    // More comes out than goes in, so whoever waits to write before reading waits for ever.
+    let input = vec![b'x'; 2_000_000];
+    let grown = std::thread::scope(|scope| {
+        let mut client = host
+            .command(&["exec", "-i", "web", "busybox", "od", "-v", "-x"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = client.stdin.take().unwrap();
+        scope.spawn(move || std::io::Write::write_all(&mut stdin, &input));
+        client.wait_with_output().unwrap()
+    });
+    assert!(grown.status.success());
+    assert_eq!(grown.stdout.len(), 2_000_000 / 16 * 48 + 8);
+}
+
+#[test]
+fn a_signal_to_the_client_reaches_the_program_and_not_the_container() {
+    let host = TestHost::new();
+    host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
+        .ok();
+    let script = "trap 'exit 5' TERM; echo ready; while true; do sleep 0.05; done";
+    let mut client = host
+        .command(&["exec", "web", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 5];
+    std::io::Read::read_exact(client.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(client.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(5));
+    assert_eq!(host.inspect("web", "{{.State.Status}}"), "running");
+}
+
+#[test]
+fn the_end_of_the_container_is_the_end_of_its_execs() {
     let host = TestHost::new();
     host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
         .ok();
     let mut client = host
-        .command(&["exec", "web", "sleep", "86393"])
+        .command(&["exec", "web", "sleep", "86389"])
         .spawn()
         .unwrap();
-    eventually("the program", || parent_of("sleep 86393").is_some());
-    client.kill().unwrap();
-    client.wait().unwrap();
-    assert_eq!(host.inspect("web", "{{len .ExecIDs}}"), "1");
-    let killed = std::process::Command::new("pkill")
-        .args(["-9", "-f", "^sleep 86393$"])
-        .status();
-    assert!(killed.unwrap().success());
-    eventually("the end", || {
-        host.inspect("web", "{{json .ExecIDs}}") == "null"
-    });
+    eventually("the program", || parent_of("sleep 86389").is_some());
+    let began = Instant::now();
+    host.run(&["stop", "-t", "0", "web"]).ok();
+    assert_eq!(client.wait().unwrap().code(), Some(137));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(told(&host, "exec_die").contains(r#""exitCode":"137""#));
 }

@@ -27,5 +27,6 @@ mod rm;
 mod rootless;
 mod run;
 mod stop;
+mod terminal;
 mod tutorials;
 mod volume;
