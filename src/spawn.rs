@@ -588,25 +588,49 @@ pub fn wait_for_exec(report: BorrowedFd<'_>) -> Result<Option<Frame>> {
     Ok(None)
 }
 
+/// [`wait_for_exec`] on a connection through the gate, which its process may not have taken yet.
+///
+/// # Errors
+/// [`Error::WrongStatus`] if it has ended before it did; [`Error::Host`] if nothing can be read.
+pub fn wait_past_gate(connection: BorrowedFd<'_>) -> Result<Option<Frame>> {
+    // Nothing is sent to it that it could leave unread: a reset is that of a connection never taken.
+    match receive_once(connection) {
+        Err(Errno::ECONNRESET) => Err(Error::WrongStatus(
+            "cannot start a container that has stopped".into(),
+        )),
+        Err(errno) => Err(unreadable(errno)),
+        Ok(None) => Ok(None),
+        Ok(Some(frame)) if frame.kind == Kind::Fault => Ok(Some(frame)),
+        Ok(Some(_)) => wait_for_exec(connection),
+    }
+}
+
 /// The next frame, or nothing at the end.
 fn receive(report: BorrowedFd<'_>) -> Result<Option<Frame>> {
+    loop {
+        match receive_once(report) {
+            // Reset: the process has ended without reading all that it was sent. That is told once, and
+            // before what it has sent itself.
+            Err(Errno::ECONNRESET) => {}
+            other => return other.map_err(unreadable),
+        }
+    }
+}
+
+fn receive_once(report: BorrowedFd<'_>) -> Result<Option<Frame>, Errno> {
     let mut bytes = [0; Frame::SIZE];
-    let failed = |errno| Error::host("read from", "the container's process", errno);
     loop {
         match recv(report.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
             Ok(0) => return Ok(None),
-            Ok(_) => {
-                let frame = Frame::from_bytes(bytes);
-                return frame
-                    .map(Some)
-                    .ok_or_else(|| failed(io::Error::from(Errno::EPROTO)));
-            }
-            // Reset: the process has ended without reading all that it was sent. That is told once, and
-            // before what it has sent itself.
-            Err(Errno::EINTR | Errno::ECONNRESET) => {}
-            Err(errno) => return Err(failed(errno.into())),
+            Ok(_) => return Frame::from_bytes(bytes).map(Some).ok_or(Errno::EPROTO),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
         }
     }
+}
+
+fn unreadable(errno: Errno) -> Error {
+    Error::host("read from", "the container's process", errno)
 }
 
 impl Drop for Spawned {

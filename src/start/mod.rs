@@ -53,7 +53,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
     let init = container.record.init.ok_or(Error::NotRunning)?;
     let notify = Notify::open(container.path(), init.pid)?;
     let report = gate::open(container.dir())?;
-    let fault = spawn::wait_for_exec(report.as_fd())?;
+    let fault = spawn::wait_past_gate(report.as_fd())?;
     gate::remove(container.path())?;
     if let Some(fault) = fault {
         return Err(explain(&container, fault));

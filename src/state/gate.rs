@@ -88,14 +88,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gate_nobody_waits_at_is_not_opened() {
+    fn a_gate_nobody_waits_at_is_not_opened_nor_passed() {
         let dir = tempfile::tempdir().unwrap();
         let handle = fs::File::open(dir.path()).unwrap();
         assert!(matches!(open(handle.as_fd()), Err(Error::NotRunning)));
         let gate = build(handle.as_fd()).unwrap();
         assert!(is_closed(dir.path()));
-        assert!(open(handle.as_fd()).is_ok());
+        let connection = open(handle.as_fd()).unwrap();
         drop(gate);
+        let ended = crate::spawn::wait_past_gate(connection.as_fd());
+        assert!(matches!(ended, Err(Error::WrongStatus(_))), "{ended:?}");
         assert!(matches!(open(handle.as_fd()), Err(Error::NotRunning)));
         remove(dir.path()).unwrap();
         assert!(!is_closed(dir.path()));
