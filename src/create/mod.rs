@@ -142,6 +142,7 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Init)?;
     container.record.init = Some(Init::of(process.pid)?);
     process.place(driver.as_ref(), group.as_ref())?;
+    // Not before: systemd makes a scope's cgroup when it gets the process.
     container.record.cgroup = driver.saved();
     let placed = || format!("process {} is cloned and placed", process.pid);
     context.log.debug(placed);

@@ -306,9 +306,8 @@ fn a_users_own_network_is_refused_with_the_way_out() {
     assert!(error.contains("leave out --network"), "{error}");
 }
 
-#[test]
-fn pasta_publishes_ports_and_ends_with_the_container() {
-    let user = User::new(Subordinate::Ids);
+/// A container `web` with a page on port 80; where it is published.
+fn publish_a_page(user: &User) -> u16 {
     let port = free_port();
     let publish = format!("127.0.0.1:{port}:80");
     let script = "echo page >/tmp/index.html; exec httpd -f -h /tmp";
@@ -316,6 +315,13 @@ fn pasta_publishes_ports_and_ends_with_the_container() {
         "run", "-d", "--name", "web", "-p", &publish, "busybox", "sh", "-c", script,
     ];
     user.run(&run).ok();
+    port
+}
+
+#[test]
+fn pasta_publishes_ports_and_ends_with_the_container() {
+    let user = User::new(Subordinate::Ids);
+    let port = publish_a_page(&user);
     assert_eq!(
         user.run(&["port", "web"]).ok(),
         format!("80/tcp -> 127.0.0.1:{port}")
@@ -365,13 +371,7 @@ fn kill_pasta(user: &User, name: &str) {
 #[test]
 fn another_pasta_takes_the_place_of_one_that_ended_or_its_loss_is_told() {
     let user = User::new(Subordinate::Ids);
-    let port = free_port();
-    let publish = format!("127.0.0.1:{port}:80");
-    let script = "echo page >/tmp/index.html; exec httpd -f -h /tmp";
-    let run = [
-        "run", "-d", "--name", "web", "-p", &publish, "busybox", "sh", "-c", script,
-    ];
-    user.run(&run).ok();
+    let port = publish_a_page(&user);
     eventually("the page", || get(port).ends_with("page\n"));
     // One that ends at once is not begun again.
     std::thread::sleep(std::time::Duration::from_secs(1));
