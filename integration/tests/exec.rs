@@ -428,7 +428,7 @@ fn bad_command_lines(dir: &Path) -> Vec<Bad> {
             &["/bin/nosuch"],
             "no such file or directory",
         ),
-        ("directory", vec![], &["/etc"], "is a directory"),
+        ("directory", vec![], &["/etc"], "permission denied"),
         (
             "no program file",
             vec![],

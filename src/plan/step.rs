@@ -230,6 +230,12 @@ impl Plan {
                 Code::PROGRAM_NOT_FOUND,
                 format!("exec: {program:?}: executable file not found in $PATH"),
             ),
+            // execve would say `EACCES`, the words that podman 4 and Docker 20.10 make 126 of.
+            libc::EISDIR => {
+                let errno = libc::EACCES;
+                let step = format!("exec: {program:?}: is a directory");
+                stopped(step, Frame { errno, ..fault })
+            }
             _ => stopped(format!("exec: {program:?}"), fault),
         }
     }
