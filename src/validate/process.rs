@@ -229,7 +229,11 @@ pub fn doubtful(process: &Process, host: &Host) -> Vec<(String, String)> {
     let none = Capabilities::new();
     let set = |set: &'_ Option<Capabilities>| set.clone().unwrap_or_else(|| none.clone());
     let (permitted, inheritable) = (set(sets.permitted()), set(sets.inheritable()));
-    for capability in set(sets.ambient()) {
+    let ambient = set(sets.ambient());
+    // What buildah 1.28 writes for each RUN: one list for all sets but the inheritable one, empty since
+    // CVE-2022-24769. Nobody asked for ambient capabilities there, and runc 1.1 prints nothing.
+    let copied = inheritable.is_empty() && ambient.len() > 1 && ambient == permitted;
+    for capability in ambient.into_iter().filter(|_| !copied) {
         if !permitted.contains(&capability) || !inheritable.contains(&capability) {
             let why = "it must be permitted and inheritable, too";
             let why = format!("can't raise ambient capability CAP_{capability}: {why}");
@@ -360,6 +364,15 @@ mod tests {
             (
                 r#""capabilities":{"ambient":["CAP_KILL"],"permitted":["CAP_KILL"],"inheritable":["CAP_KILL"]}"#,
                 "ok",
+            ),
+            (
+                r#""capabilities":{"ambient":["CAP_KILL","CAP_CHOWN"],"permitted":["CAP_CHOWN","CAP_KILL"]}"#,
+                "ok",
+            ),
+            (
+                r#""capabilities":{"ambient":["CAP_KILL","CAP_CHOWN"],"permitted":["CAP_CHOWN","CAP_KILL"],
+                                   "inheritable":["CAP_KILL"]}"#,
+                "ok, .capabilities.ambient: can't raise ambient capability CAP_CHOWN: it must be",
             ),
         ]);
         let facts = Facts {

@@ -63,6 +63,11 @@ const ROWS: &[Row] = &[
         &["built", "uid=1000(app)"],
     ),
     Row::new(
+        "a build shows no warning of the runtime's",
+        "! $B -f /run/b/A /run/b 2>&1 | grep level=",
+        &[],
+    ),
+    Row::new(
         "build with limits",
         "$B --memory 64m --cpu-shares 100 --ulimit nofile=99:99 --ulimit nproc=99:99 --shm-size 1m -f /run/b/A /run/b",
         &["built"],
