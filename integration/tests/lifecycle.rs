@@ -589,10 +589,21 @@ fn a_program_that_execve_refuses_says_so_on_the_containers_stderr() {
     let logged = fs::read_to_string(&log).expect("a log");
     assert_eq!(logged.matches(said.trim_end()).count(), 1, "{logged}");
 
-    let container = runtime.create(&bundle);
-    let _ = container.call(&["start"]).run().fails_with(said.trim_end());
+    let container = runtime.start(&bundle);
     assert_eq!(container.wait(), 255);
     assert_eq!(container.stderr(), said);
+}
+
+#[test]
+fn a_program_that_execve_refuses_has_been_started_and_has_ended() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    bundle.file("/script", "no header of any format\n", 0o755);
+    bundle.args(&["/script"]);
+    let container = runtime.create(&bundle);
+    let start = container.call(&["start"]).run().exits(0);
+    assert_eq!((start.stdout.as_str(), start.stderr.as_str()), ("", ""));
+    assert_ne!(container.wait(), 0);
 }
 
 #[test]

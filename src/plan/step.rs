@@ -223,7 +223,7 @@ impl Plan {
 
     fn explain_lookup(&self, program: &str, fault: Frame) -> Error {
         match fault.errno {
-            libc::ENOENT if program.contains('/') => {
+            libc::ENOENT | libc::ENOTDIR if program.contains('/') => {
                 stopped(format!("exec: {program:?}: stat {program}"), fault)
             }
             libc::ENOENT => Error::Known(

@@ -1,4 +1,4 @@
-//! `start`: opens the gate, waits until the program is executed, runs poststart hooks.
+//! `start`: opens the gate, waits until execve has been tried, runs poststart hooks.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::notify::Notify;
-use crate::plan::{Facts, Frame, Plan};
+use crate::plan::{Facts, Frame, Plan, Step};
 use crate::spawn;
 use crate::state::{Container, Init, Status, gate};
 use crate::sys::fd;
@@ -24,8 +24,8 @@ pub struct Args {
 /// Runs the verb.
 ///
 /// # Errors
-/// [`Error::WrongStatus`] unless the container is created; what the process reports if its program
-/// cannot be executed; a poststart hook's failure, which also kills the container.
+/// [`Error::WrongStatus`] unless the container is created; what the process reports if it does not come
+/// as far as execve; a poststart hook's failure, which also kills the container.
 pub fn run(args: &Args, context: &mut Context) -> Result<()> {
     let container = context.store.load_locked(&args.id)?;
     match container.status()? {
@@ -55,8 +55,15 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
     let report = gate::open(container.dir())?;
     let fault = spawn::wait_past_gate(report.as_fd())?;
     gate::remove(container.path())?;
-    if let Some(fault) = fault {
-        return Err(explain(&container, fault));
+    match fault {
+        None => {}
+        // A container that has ended, with 255 and the reason on its stderr. runc and crun start it too,
+        // and engines restart it, or show its log, by that.
+        Some(fault) if fault.step == Step::Exec => {
+            context.log.debug(|| explain(&container, fault).to_string());
+            return Ok(());
+        }
+        Some(fault) => return Err(explain(&container, fault)),
     }
     if context.global.verify {
         look(&container, init, context.verify())?;
