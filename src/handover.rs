@@ -113,13 +113,15 @@ pub fn seccomp_listener(
     let copy = fd::pidfd_getfd(process.pidfd.as_fd(), number).map_err(failed)?;
     let state: serde_json::Value =
         serde_json::from_str(&record.for_hooks(status)).unwrap_or_default();
-    let message = serde_json::json!({
+    let mut message = serde_json::json!({
         "ociVersion": record.oci_version,
         "fds": ["seccompFd"],
         "pid": process.pid,
-        "metadata": listener.metadata,
         "state": state,
     });
+    if !listener.metadata.is_empty() {
+        message["metadata"] = listener.metadata.as_str().into();
+    }
     let agent = UnixStream::connect(&listener.path).map_err(|error| {
         Error::host(
             "failed to connect with seccomp agent",

@@ -218,6 +218,59 @@ pub fn receive(stream: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     Ok((payload, descriptors))
 }
 
+/// Waits for a system call that is to be answered through this listener of seccomp; its id.
+///
+/// # Errors
+/// What seccomp_unotify(2) says.
+pub fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: the structure is integers, and all zeros is what the kernel asks for.
+    let mut notification: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes a whole `seccomp_notif` to the pointer, which is valid for the call.
+    check(unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_RECV,
+            &raw mut notification,
+        )
+    })?;
+    Ok(notification.id)
+}
+
+/// Whether the process still waits for an answer to this system call.
+pub fn waits_for_answer(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the kernel reads the eight bytes of `id`, which lives for the call.
+    let ret = unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_ID_VALID,
+            &raw const id,
+        )
+    };
+    ret == 0
+}
+
+/// Lets the kernel make the system call.
+///
+/// # Errors
+/// What seccomp_unotify(2) says.
+pub fn let_it_call(listener: BorrowedFd<'_>, id: u64) -> io::Result<()> {
+    let answer = libc::seccomp_notif_resp {
+        id,
+        val: 0,
+        error: 0,
+        flags: u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).expect("one bit"),
+    };
+    // SAFETY: the kernel reads `answer`, which lives for the call.
+    check(unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_SEND,
+            &raw const answer,
+        )
+    })
+    .map(drop)
+}
+
 /// The process that a pidfd stands for, from `/proc/thread-self/fdinfo`.
 ///
 /// # Panics
@@ -328,13 +381,25 @@ pub fn become_real_time() -> io::Result<()> {
 /// # Errors
 /// What keyctl(2) says.
 pub fn session_keyring() -> io::Result<String> {
+    ask_of_session_keyring(libc::KEYCTL_DESCRIBE)
+}
+
+/// The label that an LSM has given to the session keyring.
+///
+/// # Errors
+/// What keyctl(2) says.
+pub fn label_of_session_keyring() -> io::Result<String> {
+    ask_of_session_keyring(libc::KEYCTL_GET_SECURITY)
+}
+
+fn ask_of_session_keyring(question: u32) -> io::Result<String> {
     const SESSION: i32 = -3;
     let mut text = [0_u8; 256];
     // SAFETY: the kernel writes at most `text.len()` bytes to `text`, which lives for the call.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_keyctl,
-            libc::KEYCTL_DESCRIBE,
+            question,
             SESSION,
             text.as_mut_ptr(),
             text.len(),
