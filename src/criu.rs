@@ -377,10 +377,13 @@ pub fn empty_namespaces(list: &[String]) -> Result<i64> {
     }
 }
 
+/// The annotation by which a container names a file of CRIU's options.
+pub const CONFIG_FILE: &str = "org.criu.config";
+
 /// The options' file that a container names by annotation; runc's file if it names none.
 pub fn config_file(spec: &oci_spec::runtime::Spec) -> Option<String> {
     let annotations = spec.annotations().as_ref();
-    match annotations.and_then(|all| all.get("org.criu.config")) {
+    match annotations.and_then(|all| all.get(CONFIG_FILE)) {
         Some(file) if file.is_empty() => None,
         Some(file) => Some(file.clone()),
         None => Some("/etc/criu/runc.conf".into()),

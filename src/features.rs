@@ -9,10 +9,12 @@ use std::io::Write;
 use serde::Serialize;
 
 use crate::bundle::SPEC_VERSION;
+use crate::cgroups;
+use crate::criu;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::plan::mounts::option_names;
-use crate::plan::seccomp;
+use crate::plan::{self, seccomp};
 
 /// Prints the features as JSON, indented by four spaces.
 ///
@@ -150,11 +152,11 @@ fn features(host: &Host) -> Features {
             ),
         ]
         .into(),
-        // A trailing dot is a prefix.
+        // All that keel reads; a trailing dot is a prefix.
         potentially_unsafe_config_annotations: vec![
-            "bundle",
-            "org.systemd.property.",
-            "org.criu.config",
+            criu::CONFIG_FILE,
+            cgroups::ANNOTATION,
+            plan::KEEP_GROUPS,
         ],
     }
 }

@@ -49,6 +49,7 @@ pub use dbus::Value;
 pub use oom::OomWatch;
 pub use paths::{Host, Mount, own, plan_on};
 pub use stats::Stats;
+pub use unit::ANNOTATION;
 
 /// What `create` asks for.
 #[derive(Debug, Clone, Copy)]

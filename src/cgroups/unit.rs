@@ -30,7 +30,7 @@ const SECOND: u64 = 1_000_000;
 const DEFAULT_PERIOD: u64 = 100_000;
 const INFINITY: u64 = u64::MAX;
 /// What an annotation's name begins with to become a property.
-const ANNOTATION: &str = "org.systemd.property.";
+pub const ANNOTATION: &str = "org.systemd.property.";
 
 /// One property of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]

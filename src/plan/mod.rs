@@ -310,7 +310,7 @@ impl Plan {
 
 /// The annotation with which crun's callers (podman's `--group-add keep-groups`) ask that a rootless
 /// container keeps its user's groups. They cannot be mapped, but still give access to files.
-const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 fn keeps_groups(spec: &oci::Spec) -> bool {
     let annotations = spec.annotations().as_ref();
