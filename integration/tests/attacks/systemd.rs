@@ -25,15 +25,10 @@ const PROPERTIES: [(&str, &str); 8] = [
 const SOCKET: &str = "/run/systemd/private";
 
 pub fn properties(victim: &Victim) -> Outcome {
-    let allowed = allowed_property(victim);
+    let allowed = told_systemd(victim, &[("Description", "'of a container'")]);
     let speaks = matches!(allowed, Outcome::Bitten(_));
     assert!(speaks, "it says nothing to what stands for systemd");
     told_systemd(victim, &PROPERTIES)
-}
-
-/// One that keel passes on.
-pub fn allowed_property(victim: &Victim) -> Outcome {
-    told_systemd(victim, &[("Description", "'of a container'")])
 }
 
 /// Something stands for systemd: it agrees to whatever is asked first, then only listens.
@@ -88,6 +83,9 @@ fn heard(listener: &UnixListener, over: &AtomicBool) -> Vec<u8> {
             for line in String::from_utf8_lossy(&bytes[..count]).lines() {
                 let answer = match line.trim_start_matches('\0') {
                     "AUTH" => "REJECTED EXTERNAL\r\n",
+                    // Two forms of the same: systemd's own library sends its name later.
+                    "AUTH EXTERNAL" => "DATA\r\n",
+                    "DATA" => "OK 0123456789abcdef0123456789abcdef\r\n",
                     "NEGOTIATE_UNIX_FD" => "AGREE_UNIX_FD\r\n",
                     line if line.starts_with("AUTH ") => "OK 0123456789abcdef0123456789abcdef\r\n",
                     _ => continue,

@@ -10,13 +10,8 @@ use serde_json::json;
 
 use super::{host, outside_the_guest, start};
 
-#[test]
-fn a_user_may_set_limits_in_a_cgroup_that_was_given_to_him() {
-    let runtime = Runtime::rootless();
-    // v1 has no delegation that is safe.
-    if outside_the_guest(&runtime) || !is_v2() {
-        return;
-    }
+/// A cgroup for the user to make others in, and one below it from which he does that.
+fn give(runtime: &Runtime) -> PathBuf {
     let given = PathBuf::from("/sys/fs/cgroup").join(format!("{}-given", runtime.token()));
     let own = given.join("own");
     fs::create_dir_all(&own).expect("root may");
@@ -30,6 +25,18 @@ fn a_user_may_set_limits_in_a_cgroup_that_was_given_to_him() {
     ] {
         chown(&given.join(file), owner.0, owner.1).expect("root may");
     }
+    given
+}
+
+#[test]
+fn a_user_may_set_limits_in_a_cgroup_that_was_given_to_him() {
+    let runtime = Runtime::rootless();
+    // v1 has no delegation that is safe.
+    if outside_the_guest(&runtime) || !is_v2() {
+        return;
+    }
+    let given = give(&runtime);
+    let own = given.join("own");
     let mut bundle = runtime.bundle();
     let path = format!("/{}-given/container", runtime.token());
     bundle
@@ -49,6 +56,42 @@ fn a_user_may_set_limits_in_a_cgroup_that_was_given_to_him() {
     assert!(!given.join("container").exists());
     for dir in [&own, &given] {
         fs::remove_dir(dir).expect("it is empty");
+    }
+}
+
+/// CVE-2023-25809, in the catalogue F2: without a cgroup namespace, a plain user's container makes
+/// cgroups wherever it finds a directory. The control is a container that is shown the host's tree.
+#[test]
+fn a_users_container_does_not_reach_the_users_other_cgroups() {
+    let runtime = Runtime::rootless();
+    if outside_the_guest(&runtime) || !is_v2() {
+        return;
+    }
+    let given = give(&runtime);
+    let own = given.join("own");
+    let enter = format!("echo $$ >{}/cgroup.procs && exec \"$@\"", own.display());
+    for (fs, is_shown) in [("cgroup", false), ("bind", true)] {
+        let mut bundle = runtime.bundle();
+        let path = format!("/{}-given/container", runtime.token());
+        bundle
+            .user_namespace(USER, 1)
+            .share("cgroup")
+            .set("/linux/cgroupsPath", path)
+            .sh(
+                "for dir in $(find /sys/fs/cgroup -type d); do mkdir $dir/kt-new; done 2>/dev/null
+                 ls -d /sys/fs/cgroup/cgroup.procs",
+            );
+        match is_shown {
+            true => bundle.bind(Path::new("/sys/fs/cgroup"), "/sys/fs/cgroup", "rbind"),
+            false => bundle.mount(fs, fs, "/sys/fs/cgroup", ""),
+        };
+        let call = runtime.call_run(&bundle);
+        let run = call.through(&["sh", "-c", &enter, "sh"]).run().succeeds();
+        assert_eq!(run.stdout, "/sys/fs/cgroup/cgroup.procs\n", "{fs}");
+        assert_eq!(given.join("kt-new").exists(), is_shown, "{fs}");
+    }
+    for dir in [own, given.join("kt-new"), given] {
+        fs::remove_dir(&dir).expect("it is empty");
     }
 }
 
