@@ -7,149 +7,173 @@
 //!
 //! Sources: landlock(7), seccomp(2).
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use libc::c_long;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Compare,
-    SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+use libc::{EPERM, PROT_EXEC};
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArgBuilder, LinuxSeccompBuilder,
+    LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
 };
+use seccompiler::sock_filter;
 
+use crate::plan::seccomp::{self, Insn};
 use crate::state::Record;
 use crate::sys::{landlock, proc};
 
-/// What waiting, relaying a terminal and removing a container take.
-const CALLS: &[c_long] = &[
-    libc::SYS_brk,
-    libc::SYS_clock_gettime,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_close,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    libc::SYS_fcntl,
-    libc::SYS_flock,
-    libc::SYS_fstat,
-    libc::SYS_fstatfs,
-    libc::SYS_futex,
-    libc::SYS_getdents64,
-    libc::SYS_geteuid,
-    libc::SYS_getpid,
-    libc::SYS_getrandom,
-    libc::SYS_gettid,
-    libc::SYS_ioctl,
-    libc::SYS_kill,
-    libc::SYS_lseek,
-    libc::SYS_madvise,
-    libc::SYS_mremap,
-    libc::SYS_munmap,
-    libc::SYS_nanosleep,
-    libc::SYS_newfstatat,
-    libc::SYS_openat,
-    libc::SYS_openat2,
-    libc::SYS_pidfd_open,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_pipe2,
-    libc::SYS_ppoll,
-    libc::SYS_read,
-    libc::SYS_readlinkat,
-    libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
-    libc::SYS_renameat2,
-    libc::SYS_restart_syscall,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sched_yield,
-    libc::SYS_sendmsg,
-    libc::SYS_sendto,
-    libc::SYS_statfs,
-    libc::SYS_statx,
-    libc::SYS_tgkill,
-    libc::SYS_unlinkat,
-    libc::SYS_waitid,
-    libc::SYS_write,
-    libc::SYS_writev,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_poll,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_readlink,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_rename,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_rmdir,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_unlink,
+/// What waiting and relaying a terminal take. A machine has not all of them.
+const WAITING: &[&str] = &[
+    "brk",
+    "clock_gettime",
+    "clock_nanosleep",
+    "close",
+    "exit",
+    "exit_group",
+    "fcntl",
+    "fstat",
+    "futex",
+    "getpid",
+    "getrandom",
+    "gettid",
+    "ioctl",
+    "kill",
+    "madvise",
+    "mremap",
+    "munmap",
+    "newfstatat",
+    "pidfd_send_signal",
+    "poll",
+    "ppoll",
+    "read",
+    "recvfrom",
+    "recvmsg",
+    "restart_syscall",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_yield",
+    "sendmsg",
+    "sendto",
+    "tgkill",
+    "waitid",
+    "write",
+    "writev",
+];
+
+/// What removing a container takes besides.
+const REMOVING: &[&str] = &[
+    "flock",
+    "fstatfs",
+    "getdents64",
+    "geteuid",
+    "lseek",
+    "nanosleep",
+    "openat",
+    "openat2",
+    "pidfd_open",
+    "pipe2",
+    "readlink",
+    "readlinkat",
+    "rename",
+    "renameat2",
+    "rmdir",
+    "statfs",
+    "statx",
+    "unlink",
+    "unlinkat",
 ];
 
 /// To ask systemd for the end of a unit.
-const FOR_SYSTEMD: &[c_long] = &[
-    libc::SYS_connect,
-    libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
-    libc::SYS_shutdown,
-    libc::SYS_socket,
-];
+const FOR_SYSTEMD: &[&str] = &["connect", "getsockopt", "setsockopt", "shutdown", "socket"];
 
 /// New memory, and what memory may be used for: not for code.
-const WITHOUT_CODE: &[c_long] = &[libc::SYS_mmap, libc::SYS_mprotect];
+const WITHOUT_CODE: &[&str] = &["mmap", "mprotect"];
+
+/// Confines keel to what waiting for a process takes, which another command has been asked for.
+pub fn to_waiting() {
+    confine(&[WAITING], &[]);
+}
 
 /// Confines keel to what waiting for the container of `record`, and removing it, takes.
 /// `directory` is the container's, below the root directory.
-pub fn to_waiting(record: &Record, directory: &Path) {
+pub fn to_removing(record: &Record, directory: &Path) {
     if record.has_later_hooks {
         return;
     }
-    let Some(filter) = filter(record.cgroup.unit.is_some()) else {
-        return;
-    };
-    if proc::set_no_new_privs().is_err() {
-        return;
-    }
+    let cgroup = &record.cgroup;
     let places = [directory.parent().unwrap_or(directory)]
         .into_iter()
-        .chain(
-            record
-                .cgroup
-                .hierarchies
-                .iter()
-                .map(|it| Path::new(&it.mount)),
-        )
+        .chain(cgroup.hierarchies.iter().map(|it| Path::new(&it.mount)))
         .chain(record.intel_rdt.iter().map(|it| it.root.as_path()));
     let places: Vec<OwnedFd> = places
         .filter_map(|path| File::open(path).ok())
         .map(OwnedFd::from)
         .collect();
+    match cgroup.unit {
+        None => confine(&[WAITING, REMOVING], &places),
+        Some(_) => confine(&[WAITING, REMOVING, FOR_SYSTEMD], &places),
+    }
+}
+
+/// Permits `calls`, and to change files below `places`.
+fn confine(calls: &[&[&str]], places: &[OwnedFd]) {
+    let Some(filter) = program(calls) else {
+        return;
+    };
+    if proc::set_no_new_privs().is_err() {
+        return;
+    }
     let _ = landlock::write_only_below(places.iter().map(AsFd::as_fd));
     let _ = seccompiler::apply_filter(&filter);
 }
 
-/// The filter: what is not listed is not permitted.
-fn filter(with_systemd: bool) -> Option<BpfProgram> {
-    const PROT: u8 = 2;
-    let code = libc::PROT_EXEC.unsigned_abs().into();
-    let no_code = SeccompCondition::new(PROT, Length::Dword, Compare::MaskedEq(code), 0).ok()?;
-    let no_code = SeccompRule::new(vec![no_code]).ok()?;
-    let always = CALLS
-        .iter()
-        .chain(if with_systemd { FOR_SYSTEMD } else { &[] });
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        always.map(|number| (*number, Vec::new())).collect();
-    rules.extend(
-        WITHOUT_CODE
-            .iter()
-            .map(|number| (*number, vec![no_code.clone()])),
-    );
-    let not_permitted = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let arch = TargetArch::try_from(std::env::consts::ARCH).ok()?;
-    let filter = SeccompFilter::new(rules, not_permitted, SeccompAction::Allow, arch).ok()?;
-    filter.try_into().ok()
+/// The filter, compiled as a container's is: seccompiler's own form of it, one comparison after the
+/// other, has five times as many instructions for the kernel to translate at each start.
+fn program(calls: &[&[&str]]) -> Option<Vec<sock_filter>> {
+    let filter = seccomp::compile(&filter(calls).ok()?).ok()?;
+    let instruction = |insn: &Insn| sock_filter {
+        code: insn.code,
+        jt: insn.jt,
+        jf: insn.jf,
+        k: insn.k,
+    };
+    Some(filter.program.iter().map(instruction).collect())
+}
+
+/// What is not listed is not permitted.
+fn filter(calls: &[&[&str]]) -> Result<LinuxSeccomp, OciSpecError> {
+    const PROT: usize = 2;
+    let no_code = LinuxSeccompArgBuilder::default()
+        .index(PROT)
+        .op(LinuxSeccompOperator::ScmpCmpMaskedEq)
+        .value(u64::from(PROT_EXEC.unsigned_abs()))
+        .value_two(0u64)
+        .build()?;
+    let allowed = |names: Vec<String>| {
+        LinuxSyscallBuilder::default()
+            .names(names)
+            .action(Action::ScmpActAllow)
+    };
+    let names = |lists: &[&[&str]]| lists.concat().into_iter().map(str::to_owned).collect();
+    let rules: Vec<LinuxSyscall> = vec![
+        allowed(names(calls)).build()?,
+        allowed(names(&[WITHOUT_CODE]))
+            .args(vec![no_code])
+            .build()?,
+    ];
+    LinuxSeccompBuilder::default()
+        .default_action(Action::ScmpActErrno)
+        .default_errno_ret(EPERM.unsigned_abs())
+        .syscalls(rules)
+        .build()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::cgroups::{Hierarchy, Manager, Saved, Version};
 
@@ -189,7 +213,7 @@ mod tests {
     fn confined<T: Send>(record: &Record, container: &Path, act: impl Send + FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                to_waiting(record, container);
+                to_removing(record, container);
                 act()
             });
             thread.join().unwrap()

@@ -1,11 +1,13 @@
 //! `list` and `state`: what containers there are, and how they are.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 
 use crate::context::Context;
 use crate::context::root::From;
 use crate::error::{Error, Result};
-use crate::state::{Container, Status, View};
+use crate::state::{Record, Status};
 use crate::units::{Format, format};
 
 /// `list`.
@@ -35,16 +37,21 @@ pub fn run(args: &Args, context: &mut Context, out: &mut dyn Write) -> Result<()
             &ids.iter().map(|id| format!("{id}\n")).collect::<String>(),
         );
     }
-    let mut found: Vec<(Container, Status, String)> = Vec::new();
+    // Of a container only its line stays in memory, and nothing stays open.
+    let (mut rows, mut objects) = (Vec::new(), Vec::new());
+    let mut owners = BTreeMap::new();
     for id in ids {
-        match context
-            .store
-            .load(&id)
-            .and_then(|container| Ok((container.status()?, container)))
-        {
+        let found = context.store.load(&id);
+        match found.and_then(|container| Ok((container.status()?, container))) {
             Ok((status, container)) => {
-                let owner = container.owner();
-                found.push((container, status, owner));
+                let uid = container.owner();
+                let owner = owners.entry(uid).or_insert_with(|| user_name(uid));
+                match args.format {
+                    Format::Json => {
+                        objects.push(json(&container.record.view(status, owner), false)?)
+                    }
+                    Format::Table => rows.push(cells(&container.record, status, owner)),
+                }
             }
             // Deleted since, or not made completely.
             Err(Error::NotFound) => {}
@@ -53,16 +60,24 @@ pub fn run(args: &Args, context: &mut Context, out: &mut dyn Write) -> Result<()
                 .warn(&format!("container {id}: {}", error.line())),
         }
     }
-    let views: Vec<View<'_>> = found
-        .iter()
-        .map(|(container, status, owner)| container.record.view(*status, owner))
-        .collect();
     let text = match args.format {
-        Format::Json if views.is_empty() => "null\n".to_owned(),
-        Format::Json => json(&views, false)? + "\n",
-        Format::Table => table(&found),
+        Format::Json if objects.is_empty() => "null\n".to_owned(),
+        Format::Json => format!("[{}]\n", objects.join(",")),
+        Format::Table => table(rows),
     };
     print(out, &text)
+}
+
+/// The name of user `uid`, or `#uid`. Man page: passwd(5). Not through NSS, which needs shared
+/// libraries.
+fn user_name(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("#{uid}"))
 }
 
 /// `state`.
@@ -92,25 +107,25 @@ fn json(value: &impl serde::Serialize, pretty: bool) -> Result<String> {
     text.map_err(|error| Error::Failed(format!("print JSON: {error}")))
 }
 
+/// The line of one container.
+fn cells(record: &Record, status: Status, owner: &str) -> [String; 6] {
+    let init = record.init.filter(|_| status != Status::Stopped);
+    [
+        record.id.clone(),
+        init.map_or(0, |init| init.pid).to_string(),
+        status.to_string(),
+        record.bundle.clone(),
+        record.created.clone(),
+        owner.to_owned(),
+    ]
+}
+
 /// runc's columns, each as wide as its widest cell and three blanks.
-fn table(found: &[(Container, Status, String)]) -> String {
-    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
-    let mut rows = vec![header];
-    for (container, status, owner) in found {
-        let record = &container.record;
-        let pid = record
-            .init
-            .filter(|_| *status != Status::Stopped)
-            .map_or(0, |init| init.pid);
-        rows.push([
-            record.id.clone(),
-            pid.to_string(),
-            status.to_string(),
-            record.bundle.clone(),
-            record.created.clone(),
-            owner.clone(),
-        ]);
-    }
+fn table(mut rows: Vec<[String; 6]>) -> String {
+    rows.insert(
+        0,
+        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from),
+    );
     let width = |column: usize| {
         rows.iter()
             .map(|row| row[column].len())

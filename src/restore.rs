@@ -113,7 +113,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let Some(signals) = signals else {
         return Ok(0);
     };
-    confine::to_waiting(&container.record, container.path());
+    confine::to_removing(&container.record, container.path());
     drop(container);
     let ended = foreground::attend(pidfd.as_fd(), &signals, terminal.as_ref(), None);
     match context.store.load_locked(&args.id) {

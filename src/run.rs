@@ -84,7 +84,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         }
         return Ok(0);
     };
-    confine::to_waiting(&container.record, container.path());
+    confine::to_removing(&container.record, container.path());
     // Unlocked: other commands may work on the container while it runs.
     drop(container);
     let ended = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), notify);

@@ -122,6 +122,7 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) 
 
 fn born_text(plan: &Plan, errno: Errno) -> String {
     let hint = match errno {
+        Errno::EINVAL => " (has the kernel all kinds of .linux.namespaces? see /proc/self/ns)",
         Errno::EPERM if plan.namespaces.birth & USER != 0 => {
             " (are user namespaces allowed? see /proc/sys/user/max_user_namespaces)"
         }
@@ -328,6 +329,11 @@ impl Spawned {
             driver.place(self.pid)?;
         }
         group.map_or(Ok(()), |group| group.place(self.pid))
+    }
+
+    /// Whether the kernel has put it into its cgroup (`CLONE_INTO_CGROUP`): else there is no process.
+    pub const fn is_born_in_place(&self) -> bool {
+        !self.must_be_placed
     }
 
     /// Goes over from a process that has entered the container to the one that it has cloned into the

@@ -365,13 +365,16 @@ fn mount_point(
     make: Make,
     index: usize,
 ) -> Result<OwnedFd, Fault> {
-    let target = path::make_in_root(root, &entry.target, make).at(Step::MountTarget, index)?;
-    if is_kernel_fs(entry) {
-        // A link in the image must not lead masks and sysctls to a decoy (CVE-2019-19921).
-        let real = path::open_plain(root, &entry.target, OFlag::O_PATH | OFlag::O_DIRECTORY);
-        return real.at(Step::MountUnsafe, index);
+    let made = || path::make_in_root(root, &entry.target, make).at(Step::MountTarget, index);
+    if !is_kernel_fs(entry) {
+        return made();
     }
-    Ok(target)
+    // A link in the image must not lead masks and sysctls to a decoy (CVE-2019-19921).
+    let real = || path::open_plain(root, &entry.target, OFlag::O_PATH | OFlag::O_DIRECTORY);
+    match real() {
+        Err(Errno::ENOENT) => made().and_then(|_| real().at(Step::MountUnsafe, index)),
+        real => real.at(Step::MountUnsafe, index),
+    }
 }
 
 /// Whether this is a new proc or sysfs.

@@ -161,7 +161,9 @@ pub fn create(args: &Args, context: &mut Context, mode: &Mode) -> Result<Created
         })
         .and_then(|()| {
             if released {
-                driver.verify_placed(process.pid)?;
+                if !process.is_born_in_place() {
+                    driver.verify_placed(process.pid)?;
+                }
                 return let_go_ahead(&mut process, &plan, &mut container);
             }
             process.wait_for(&plan, Step::Created)?;

@@ -249,22 +249,15 @@ impl Container {
     /// # Errors
     /// [`Error::Host`] if the cgroup's freezer cannot be read.
     pub fn status(&self) -> Result<Status> {
-        let Some(init) = self.record.init.filter(super::Init::is_alive) else {
+        // In this order one look at the process is enough: what was seen of it before was true then.
+        let standing = (self.record.init)
+            .map(|_| self.status_of_living(cgroups::open(&self.record.cgroup).as_ref()));
+        match (standing, self.record.init) {
+            (Some(standing), Some(init)) if init.is_alive() => standing,
             // Without a process it is being created only as long as somebody holds the lock.
-            let creating = !self.record.complete && !self.is_free();
-            return Ok(if creating {
-                Status::Creating
-            } else {
-                Status::Stopped
-            });
-        };
-        let status = self.status_of_living(cgroups::open(&self.record.cgroup).as_ref())?;
-        // It may have ended while its files were read.
-        Ok(if init.is_alive() {
-            status
-        } else {
-            Status::Stopped
-        })
+            _ if !self.record.complete && !self.is_free() => Ok(Status::Creating),
+            _ => Ok(Status::Stopped),
+        }
     }
 
     /// Where a container stands whose first process has not ended.
@@ -272,11 +265,15 @@ impl Container {
     /// # Errors
     /// [`Error::Host`] if its cgroup cannot be asked.
     pub fn status_of_living(&self, cgroup: &dyn Driver) -> Result<Status> {
-        Ok(match self.record.complete {
-            false => Status::Creating,
-            true if cgroup.is_frozen()? => Status::Paused,
-            true if gate::is_closed(&self.path) => Status::Created,
-            true => Status::Running,
+        if !self.record.complete {
+            return Ok(Status::Creating);
+        }
+        // First: a gate opens once, but a container that is gone has none, either.
+        let is_gated = gate::is_closed(&self.path);
+        Ok(match cgroup.is_frozen()? {
+            true => Status::Paused,
+            false if is_gated => Status::Created,
+            false => Status::Running,
         })
     }
 
@@ -285,10 +282,9 @@ impl Container {
         File::open(&self.path).is_ok_and(|dir| dir.try_lock_shared().is_ok())
     }
 
-    /// The name of the user who created the container, or `#uid`.
-    pub fn owner(&self) -> String {
-        let uid = self.dir.metadata().map_or(0, |metadata| metadata.uid());
-        user_name(uid).unwrap_or_else(|| format!("#{uid}"))
+    /// The id of the user who created the container.
+    pub fn owner(&self) -> u32 {
+        self.dir.metadata().map_or(0, |metadata| metadata.uid())
     }
 
     /// Removes the container's directory: the last act of `delete`.
@@ -298,16 +294,6 @@ impl Container {
     pub fn remove(self) -> Result<()> {
         remove_dir(&self.path)
     }
-}
-
-/// The name of user `uid`. Man page: passwd(5). Not through NSS, which needs shared libraries.
-fn user_name(uid: u32) -> Option<String> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (name, number) = (fields.next()?, fields.nth(1)?);
-        (number.parse() == Ok(uid)).then(|| name.to_owned())
-    })
 }
 
 fn file_options() -> fs::OpenOptions {

@@ -86,8 +86,22 @@ fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag, resolve: u64) -> Resu
 /// `ENOTDIR` if a component is a file; `EEXIST` if one became a symbolic link meanwhile.
 pub fn make_in_root(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<OwnedFd> {
     match open_in_root(root, path, OFlag::O_PATH) {
-        Err(Errno::ENOENT) => walk(root, path.to_bytes(), OFlag::O_PATH, Some(make)),
+        Err(Errno::ENOENT) => make_last(root, path, make)
+            .or_else(|_| walk(root, path.to_bytes(), OFlag::O_PATH, Some(make))),
         other => other,
+    }
+}
+
+/// [`make_in_root`] where only the last component is missing. Anything else is an error.
+fn make_last(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<OwnedFd> {
+    let path = path.to_bytes();
+    let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    let (parent, name) = path.split_at(end);
+    let mut text = Text::new();
+    let parent = open_in_root(root, text.set(&[parent, b"/"])?, OFlag::O_PATH)?;
+    match name.strip_prefix(b"/").unwrap_or(name) {
+        b"" | b"." | b".." => Err(Errno::EINVAL),
+        name => make_child(parent.as_fd(), text.set(&[name])?, make),
     }
 }
 

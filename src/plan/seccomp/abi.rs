@@ -130,8 +130,39 @@ impl Abi {
     }
 }
 
+/// The longest name in [`SYSCALLS`], in bytes.
+const LONGEST: usize = 28;
+
+/// A name, filled up with zeroes.
+type Name = [u8; LONGEST];
+
+/// [`SYSCALLS`] as the program has it, with the names themselves: pointers to them would have to be
+/// relocated whenever keel starts, on eight pages more than it writes otherwise.
+static TABLE: [(Name, [u32; 9]); SYSCALLS.len()] = {
+    let mut table = [([0; LONGEST], [NONE; 9]); SYSCALLS.len()];
+    let mut at = 0;
+    while at < table.len() {
+        let (name, numbers) = SYSCALLS[at];
+        table[at] = (in_place(name), numbers);
+        at += 1;
+    }
+    table
+};
+
+/// `name`, which must not be longer than the longest.
+const fn in_place(name: &str) -> Name {
+    let mut filled = [0; LONGEST];
+    let (start, _) = filled.split_at_mut(name.len());
+    start.copy_from_slice(name.as_bytes());
+    filled
+}
+
 /// The numbers of the system call `name`, one for each [`Abi`]; `None` if no ABI has it.
 pub fn numbers(name: &str) -> Option<&'static [u32; 9]> {
-    let at = SYSCALLS.binary_search_by(|(known, _)| (*known).cmp(name));
-    at.ok().map(|at| &SYSCALLS[at].1)
+    if name.len() > LONGEST {
+        return None;
+    }
+    let name = in_place(name);
+    let at = TABLE.binary_search_by(|(known, _)| known.cmp(&name));
+    at.ok().map(|at| &TABLE[at].1)
 }

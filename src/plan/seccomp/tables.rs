@@ -14,7 +14,7 @@ pub type Row = (&'static str, [u32; 9]);
 
 /// Every system call, sorted by name.
 #[rustfmt::skip]
-pub static SYSCALLS: &[Row] = &[
+pub const SYSCALLS: &[Row] = &[
     //                                x86_64  x86  x32 arm64  arm riscv64 ppc64le s390x s390
     ("_llseek",                      [  N, 140,   N,   N, 140,   N, 140,   N, 140]),
     ("_newselect",                   [  N, 142,   N,   N, 142,   N, 142,   N, 142]),
