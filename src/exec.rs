@@ -155,7 +155,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let verify = promised.verify;
     let terminal = let_go(&mut process, &plan, &container, promised)?;
     process.wait_for_exec(&plan)?;
-    verify.running(plan.seccomp.is_some(), process.pid)?;
+    verify.running(&plan, process.pid)?;
     if let Some(file) = &args.pid_file {
         handover::write_pid_file(file, process.pid)?;
     }

@@ -101,7 +101,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
 /// Waits until the process executes its program.
 fn begin(process: &mut Spawned, plan: &Plan, container: &Container, verify: Verify) -> Result<()> {
     process.wait_for_exec(plan)?;
-    verify.running(plan.seccomp.is_some(), process.pid)?;
+    verify.running(plan, process.pid)?;
     process.settle();
     start::poststart(container)
 }

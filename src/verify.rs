@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 use crate::plan::{Plan, namespaces};
 use crate::sys::{Errno, fd, path};
 
+mod labels;
+
 /// Whether to look.
 #[derive(Clone, Copy, Debug)]
 pub struct Verify(pub bool);
@@ -42,12 +44,16 @@ impl Verify {
     }
 
     /// Looks at process `pid`, which has executed its program, for the filter that it has loaded just
-    /// before. A program that has ended is past harm.
+    /// before, and for the labels that execve has given it. A program that has ended is past harm.
     ///
     /// # Errors
     /// As [`Verify::waiting`].
-    pub fn running(self, has_filter: bool, pid: i32) -> Result<()> {
-        if !self.0 || !has_filter {
+    pub fn running(self, plan: &Plan, pid: i32) -> Result<()> {
+        if !self.0 {
+            return Ok(());
+        }
+        labels::check(&plan.process, pid)?;
+        if plan.seccomp.is_none() {
             return Ok(());
         }
         let own = i32::try_from(std::process::id()).unwrap_or_default();

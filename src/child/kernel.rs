@@ -184,6 +184,20 @@ pub const PROC_MAGIC: i64 = 0x9fa0;
 /// read and link it; and as in runc, to search for it.
 const KEYRING_PERMISSIONS: u32 = 0x3f13_0000 | 0x0008_0000;
 
+/// Asks for the label of the keys that this process makes: the program's, so that the program may use
+/// its session keyring. It is taken back by execve. To be called while the host's procfs is there.
+///
+/// Man page: proc_pid_attr(5), "keycreate".
+pub fn label_keys(plan: &Plan) -> Result<(), Fault> {
+    match (&plan.process.selinux, &plan.keyring) {
+        (Some(label), Some(_)) => {
+            let written = write_label(c"thread-self/attr/keycreate", &[label.to_bytes()]);
+            written.at(Step::Selinux, 0)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Asks for the labels that the program gets on execve, through the host's procfs (CVE-2019-16884).
 pub fn labels(plan: &Plan) -> Result<(), Fault> {
     if let Some(profile) = &plan.process.apparmor {

@@ -75,6 +75,7 @@ fn join_container(plan: &mut Plan, fds: &mut Fds, report: &Report) -> Result<Fau
     kernel::leave_the_parent(plan, fds, report)?;
     // Before the container's procfs is the one that is visible.
     kernel::labels(plan)?;
+    kernel::label_keys(plan)?;
     let enters_pid_namespace = kernel::enter_container(fds)?;
     kernel::start_session(plan)?;
     console::attach_inside(plan, fds)?;
@@ -98,6 +99,7 @@ fn join_container(plan: &mut Plan, fds: &mut Fds, report: &Report) -> Result<Fau
 fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Result<Fault, Fault> {
     kernel::leave_the_parent(plan, fds, report)?;
     kernel::enter_namespaces(plan, fds)?;
+    kernel::label_keys(plan)?;
     kernel::start_session(plan)?;
 
     let root = rootfs::enter_mount_namespace(plan, fds)?;

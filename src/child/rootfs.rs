@@ -139,6 +139,11 @@ pub fn mount(
     if entry.copy_up {
         super::copy_up::copy(target.as_fd(), made.as_fd()).at(Step::CopyUp, index)?;
     }
+    if let (What::New { fs, .. }, Some(label)) = (&entry.what, &plan.mount_label)
+        && fs.as_c_str() == c"mqueue"
+    {
+        path::set_selinux_label(made.as_fd(), label).at(Step::MountOption, index)?;
+    }
     attach(plan, entry, made.as_fd(), target.as_fd(), index)?;
     Ok(Some(made))
 }
@@ -554,7 +559,7 @@ pub fn masked_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
         };
         let is_dir = path::kind_of(target.as_fd()) == Ok(SFlag::S_IFDIR);
         let result = if is_dir {
-            cover(&mut empty, target.as_fd())
+            cover(plan, &mut empty, target.as_fd())
         } else {
             hide(&mut null, target.as_fd())
         };
@@ -564,7 +569,7 @@ pub fn masked_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
 }
 
 /// Covers a directory: the first time by a new tmpfs, from then on by copies of that mount.
-fn cover(empty: &mut Option<OwnedFd>, target: BorrowedFd<'_>) -> Result<(), Errno> {
+fn cover(plan: &Plan, empty: &mut Option<OwnedFd>, target: BorrowedFd<'_>) -> Result<(), Errno> {
     if let Some(empty) = empty {
         let copy = mount::clone_tree(empty.as_fd(), c"", Reach::One)?;
         return mount::move_mount(copy.as_fd(), target);
@@ -573,6 +578,9 @@ fn cover(empty: &mut Option<OwnedFd>, target: BorrowedFd<'_>) -> Result<(), Errn
     mount::fsconfig_set(context.as_fd(), c"nr_blocks", Some(c"1"))?;
     mount::fsconfig_set(context.as_fd(), c"nr_inodes", Some(c"1"))?;
     mount::fsconfig_set(context.as_fd(), c"ro", None)?;
+    if let Some(label) = &plan.mount_label {
+        mount::fsconfig_set(context.as_fd(), c"context", Some(label))?;
+    }
     let made = mount::fsmount(context.as_fd(), MOUNT_ATTR_RDONLY)?;
     mount::move_mount(made.as_fd(), target)?;
     *empty = Some(made);

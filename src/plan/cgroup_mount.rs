@@ -19,6 +19,7 @@ pub fn expand(
     saved: Option<&Saved>,
     own_root: bool,
     unprivileged: bool,
+    label: Option<&str>,
 ) -> Result<Vec<Mount>> {
     let target = mount.target.to_string_lossy().into_owned();
     let saved = match saved {
@@ -36,8 +37,10 @@ pub fn expand(
         set: mount.attr.set & !libc::MOUNT_ATTR_RDONLY,
         ..mount.attr
     };
+    let mut params = vec!["mode=755".to_owned()];
+    params.extend(label.map(|label| format!("context={label}")));
     let mut list = vec![Mount {
-        what: new(c"tmpfs", &["mode=755".to_owned()])?,
+        what: new(c"tmpfs", &params)?,
         attr: shared,
         readonly_last: readonly != 0,
         ..mount

@@ -55,6 +55,8 @@ pub struct Plan {
     pub no_pivot: bool,
     /// Mounts, in order.
     pub mounts: Vec<Mount>,
+    /// `linux.mountLabel`, for those that `mounts` does not say it for.
+    pub mount_label: Option<CString>,
     /// Device nodes; empty if `/dev` is a bind mount.
     pub devices: Vec<Device>,
     /// Whether the links of [`rootfs::LINKS`] are made.
@@ -198,6 +200,7 @@ impl Plan {
                 .unwrap_or(false),
             no_pivot: facts.no_pivot,
             mounts,
+            mount_label: mount_label_text(linux)?,
             dev_links: !dev_is_bound,
             devices,
             readonly_paths: rootfs::paths(linux.readonly_paths().as_ref(), ".linux.readonlyPaths")?,
@@ -247,6 +250,7 @@ impl Plan {
             readonly_root: false,
             no_pivot: false,
             mounts: Vec::new(),
+            mount_label: None,
             devices: Vec::new(),
             dev_links: false,
             readonly_paths: Vec::new(),
@@ -391,6 +395,18 @@ fn root_propagation(linux: &oci::Linux) -> Result<Option<(u64, Reach)>> {
     })
 }
 
+fn mount_label(linux: &oci::Linux) -> Option<&str> {
+    let label = linux.mount_label().as_deref();
+    label.filter(|label| !label.is_empty())
+}
+
+fn mount_label_text(linux: &oci::Linux) -> Result<Option<CString>> {
+    let label = mount_label(linux);
+    label
+        .map(|label| text::cstring(label, ".linux.mountLabel"))
+        .transpose()
+}
+
 fn read_mounts(
     spec: &oci::Spec,
     linux: &oci::Linux,
@@ -402,10 +418,7 @@ fn read_mounts(
     let context = mounts::Context {
         bundle: facts.bundle,
         rootfs: Path::new(OsStr::from_bytes(rootfs.to_bytes())),
-        label: linux
-            .mount_label()
-            .as_deref()
-            .filter(|label| !label.is_empty()),
+        label: mount_label(linux),
         owners: owners.as_ref(),
     };
     let mut list = Vec::new();
@@ -415,8 +428,9 @@ fn read_mounts(
             let own_root = namespaces.new_ones() & namespaces::CGROUP != 0;
             let unprivileged = namespaces.has(namespaces::USER)
                 || facts.cgroup.is_some_and(|saved| saved.rootless);
-            let (cgroup, read) = (facts.cgroup, read);
-            list.extend(cgroup_mount::expand(read, cgroup, own_root, unprivileged)?);
+            let (cgroup, label) = (facts.cgroup, context.label);
+            let expanded = cgroup_mount::expand(read, cgroup, own_root, unprivileged, label);
+            list.extend(expanded?);
         } else {
             list.push(read);
         }

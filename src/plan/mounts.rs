@@ -172,8 +172,9 @@ pub fn option_names() -> impl Iterator<Item = &'static str> {
 /// File systems whose one instance is shared by many mounts: read-only is a matter of the mount.
 const SHARED_INSTANCE: &[&str] = &["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"];
 
-/// File systems that take a `context=` of SELinux.
-const TAKES_CONTEXT: &[&str] = &["tmpfs", "mqueue", "devpts", "ramfs", "overlay"];
+/// File systems that take a `context=` of SELinux. That of `mqueue` is made with the IPC namespace, and
+/// so is labelled later.
+const TAKES_CONTEXT: &[&str] = &["tmpfs", "devpts", "ramfs", "overlay"];
 
 /// The options of one mount, read.
 #[derive(Debug, Default)]

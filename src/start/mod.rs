@@ -80,10 +80,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
 
 /// Looks whether the program that runs is confined; kills it if not.
 fn look(container: &Container, init: Init, verify: Verify) -> Result<()> {
-    let spec = container.spec()?;
-    let linux = spec.linux().as_ref();
-    let has_filter = linux.is_some_and(|linux| linux.seccomp().is_some());
-    verify.running(has_filter, init.pid).inspect_err(|_| {
+    let plan = plan(container)?;
+    verify.running(&plan, init.pid).inspect_err(|_| {
         // It may have ended meanwhile.
         if let Ok(pidfd) = init.open() {
             let _ = fd::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
@@ -114,16 +112,18 @@ fn kill(pidfd: BorrowedFd<'_>) {
     let _ = fd::pidfd_send_signal(pidfd, libc::SIGKILL);
 }
 
-/// What a fault past the gate means: the plan is made again from the saved config.json.
+/// The plan that the container was made by, out of the saved config.json.
+fn plan(container: &Container) -> Result<Plan> {
+    let facts = Facts {
+        id: &container.record.id,
+        ..Facts::of(Path::new(&container.record.bundle))
+    };
+    Plan::for_create(&container.spec()?, &facts)
+}
+
+/// What a fault past the gate means.
 fn explain(container: &Container, fault: Frame) -> Error {
-    let plan = container.spec().and_then(|spec| {
-        let facts = Facts {
-            id: &container.record.id,
-            ..Facts::of(Path::new(&container.record.bundle))
-        };
-        Plan::for_create(&spec, &facts)
-    });
-    match plan {
+    match plan(container) {
         Ok(plan) => plan.explain(fault),
         Err(error) => error,
     }

@@ -377,6 +377,23 @@ pub fn chown(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
     nix::unistd::fchownat(fd, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
 }
 
+/// Gives the directory `dir` (also `O_PATH`) a label of SELinux. Man page: fsetxattr(2).
+pub fn set_selinux_label(dir: BorrowedFd<'_>, label: &CStr) -> Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let dir = nix::fcntl::openat(dir, c".", flags, Mode::empty())?;
+    // SAFETY: both strings outlive the call, which reads as many bytes of the label as are passed.
+    let ret = unsafe {
+        libc::fsetxattr(
+            dir.as_raw_fd(),
+            c"security.selinux".as_ptr(),
+            label.as_ptr().cast(),
+            label.count_bytes(),
+            0,
+        )
+    };
+    check(ret.into()).map(drop)
+}
+
 /// The raw working directory. Man page: getcwd(2), "(unreachable)".
 ///
 /// The kernel's own answer, not libc's: one that does not start with `/` lies outside the root

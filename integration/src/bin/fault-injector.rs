@@ -2,7 +2,7 @@
 //! and its children make: which process, counted from 0 as they are born; the call's name; which of its
 //! calls by that name, counted from 0. `fault-injector PROCESS.NAME.CALL=FAULT PROGRAM [ARG…]`:
 //! `EINTR`, `EAGAIN`, `ENOMEM` or `EIO` instead of that call, or the process is killed before it, with
-//! `KILL`.
+//! `KILL`; with `LIE` a write(2) is not made, and said to have written all.
 //!
 //! A process is followed until it executes another program. It ends with the program, and as that does.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))]
@@ -27,6 +27,7 @@ use integration::sys;
 enum Fault {
     Errno(Errno),
     Kill,
+    Lie,
 }
 
 /// A call of a process.
@@ -55,8 +56,8 @@ struct Tracer {
     born: usize,
     /// They are to stop for the first time: left alone, they would stay so.
     newborn: HashSet<Pid>,
-    /// The errno has been prepared, and is to be put in place when the call returns.
-    pending: Option<Errno>,
+    /// What is to be put in place of the result when the call returns.
+    pending: Option<i64>,
     done: bool,
 }
 
@@ -120,6 +121,7 @@ fn injection(word: &str) -> Option<Task> {
     };
     let fault = match fault {
         "KILL" => Fault::Kill,
+        "LIE" if at.name == "write" => Fault::Lie,
         "EINTR" => Fault::Errno(Errno::EINTR),
         "EAGAIN" => Fault::Errno(Errno::EAGAIN),
         "ENOMEM" => Fault::Errno(Errno::ENOMEM),
@@ -232,10 +234,8 @@ impl Tracer {
                 };
                 *count += 1;
                 self.before_call(pid, &at);
-            } else if let Some(errno) = self.pending.take() {
-                set_registers(pid, |it| {
-                    it.rax = (-i64::from(errno as i32)).cast_unsigned()
-                });
+            } else if let Some(result) = self.pending.take() {
+                set_registers(pid, |it| it.rax = result.cast_unsigned());
                 self.done = true;
             }
         }
@@ -255,7 +255,12 @@ impl Tracer {
                     set_registers(pid, |it| it.orig_rax = u64::MAX);
                 }
                 match *fault {
-                    Fault::Errno(errno) => self.pending = Some(errno),
+                    Fault::Errno(errno) => self.pending = Some(-i64::from(errno as i32)),
+                    // The third argument is the length.
+                    Fault::Lie => {
+                        let length = ptrace::getregs(pid).map_or(0, |it| it.rdx);
+                        self.pending = Some(length.cast_signed());
+                    }
                     Fault::Kill => {
                         let _ = kill(pid, Signal::SIGKILL);
                         self.done = true;

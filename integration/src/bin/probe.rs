@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         ["verbs", device] => use_verbs(device),
         ["real-time"] => integration::sys::become_real_time(),
         ["keyring"] => integration::sys::session_keyring().and_then(|it| print(&it)),
+        ["keyring-label"] => integration::sys::label_of_session_keyring().and_then(|it| print(&it)),
         ["spy", canary] => spy(canary),
         ["overwrite"] => overwrite(),
         ["type", text] => integration::sys::type_into_terminal(text.as_bytes()),

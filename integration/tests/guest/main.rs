@@ -5,13 +5,15 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use integration::{Bundle, Container, Runtime, by_version};
+use integration::{Bundle, Call, Container, Runtime, by_version};
 use serde_json::Value;
 
+mod apparmor;
 mod disks;
 mod limits;
 mod memory;
 mod rdma;
+mod selinux;
 mod systemd;
 mod users;
 
@@ -82,4 +84,36 @@ fn shown(container: &Container<'_>, property: &str) -> String {
     host(&["systemctl", "show", "-P", property, &scope(container)])
         .trim()
         .to_owned()
+}
+
+/// Each write(2) of the process to be is in turn said to be made and is not: whatever it was to be,
+/// `--verify` lets no program run with the label `unlabelled` that it has without one. The control is the
+/// same without the flag.
+fn find_the_lie(runtime: &Runtime, bundle: &mut Bundle, name: &str, unlabelled: &str) {
+    let injector = runtime.binary().with_file_name("fault-injector");
+    let injector = injector.to_str().expect("UTF-8");
+    // Long enough for the look, which comes after execve.
+    bundle.sh("sleep 3; cat /proc/self/attr/current");
+    let list = runtime.dir().join("list");
+    let words = [injector, "list", list.to_str().expect("UTF-8")];
+    let _ = runtime.call_run(bundle).through(&words).run().succeeds();
+    let text = fs::read_to_string(&list).expect("the injector has written it");
+    let (mut found, mut unprotected) = (0, 0);
+    for line in text.lines() {
+        let [process, "write", call] = line.split(' ').collect::<Vec<_>>()[..] else {
+            continue;
+        };
+        if process == "0" {
+            continue;
+        }
+        let at = format!("{process}.write.{call}=LIE");
+        let through = |call: Call<'_>| call.through(&[injector, &*at]).run();
+        let run = through(runtime.call_run(bundle).global(&["--verify"]));
+        assert!(!run.stdout.starts_with(unlabelled), "{at}: {run:?}");
+        let named = format!("its {name} is {unlabelled}, not ");
+        found += i32::from(run.stderr.contains(&named));
+        let control = through(runtime.call_run(bundle));
+        unprotected += i32::from(control.stdout.starts_with(unlabelled));
+    }
+    assert_eq!((found, unprotected), (1, 1));
 }
