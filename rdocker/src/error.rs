@@ -38,7 +38,16 @@ pub enum Error {
     /// A flag or value that cannot be honoured.
     #[error("{0}")]
     Invalid(String),
-    /// The same, with the way out.
+    /// What Docker's client refuses by itself, before it asks the engine.
+    #[error("{0}")]
+    Usage(String),
+    /// A daemon was asked for by name.
+    #[error("Cannot connect to the Docker daemon at {host}. Is the docker daemon running?")]
+    NoDaemon {
+        /// What `-H` or `DOCKER_HOST` says.
+        host: String,
+    },
+    /// Something that cannot be honoured, with the way out.
     #[error("{message}")]
     Hinted {
         /// What is wrong.
@@ -150,6 +159,30 @@ impl Error {
         }
     }
 
+    /// Whether Docker's client says this by itself, without `Error response from daemon`.
+    fn is_the_clients(&self) -> bool {
+        use crate::image::Error as Image;
+        matches!(
+            self,
+            Self::Usage(_)
+                | Self::NoDaemon { .. }
+                | Self::NoTerminal
+                | Self::Terminal(_)
+                | Self::Image(Image::Reference(_) | Image::InvalidArgument(_))
+        )
+    }
+
+    /// What stands before the error: what Docker writes there for whoever typed `docker`, as
+    /// scripts look for it; else plainly `Error`.
+    pub fn prefix(&self, program: &str) -> &'static str {
+        match program {
+            "docker" if self.is_the_clients() => "",
+            "docker" => "Error response from daemon: ",
+            _ if matches!(self, Self::NoTerminal | Self::NoDaemon { .. }) => "",
+            _ => "Error: ",
+        }
+    }
+
     /// The message and its causes on one line, errno text last.
     pub fn chain(&self) -> String {
         let mut line = self.to_string();
@@ -166,6 +199,9 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Hinted { hint, .. } => Some(hint),
+            Self::NoDaemon { .. } => {
+                Some("rdocker works without a daemon: unset DOCKER_HOST and leave out -H")
+            }
             Self::Step { source, .. } => source.hint(),
             Self::Image(error) => error.hint(),
             _ => None,
@@ -183,7 +219,15 @@ impl Error {
 
     /// Whether the other end of our stdout went away, which is nobody's error.
     pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Terminal(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        use crate::image::{Error as Image, tar::Error as Archive};
+        let error = match self {
+            Self::Terminal(error) => error,
+            Self::Image(Image::Archive(Archive::Io { source, .. } | Archive::Stream(source))) => {
+                source
+            }
+            _ => return false,
+        };
+        error.kind() == io::ErrorKind::BrokenPipe
     }
 
     /// The exit code of `run`, `create` and `start -a`: 126 and 127 when the program is at fault.
@@ -249,6 +293,22 @@ mod tests {
                 message: message.to_owned(),
             };
             assert_eq!(error.run_exit_code(), want, "{message}");
+        }
+    }
+
+    #[test]
+    fn whoever_types_docker_reads_what_docker_writes() {
+        let missing = Error::no_container("x");
+        let usage = Error::Usage("cannot copy directory".to_owned());
+        let cases = [
+            (&missing, "docker", "Error response from daemon: "),
+            (&missing, "rdocker", "Error: "),
+            (&usage, "docker", ""),
+            (&usage, "rdocker", "Error: "),
+            (&Error::NoTerminal, "rdocker", ""),
+        ];
+        for (error, program, want) in cases {
+            assert_eq!(error.prefix(program), want, "{error} {program}");
         }
     }
 

@@ -23,7 +23,7 @@ use crate::image::{self, Images, instruction, overlay};
 use crate::monitor::wire::Request;
 use crate::store::Store;
 use crate::ui::Ui;
-use crate::ui::format::{age, ellipsis, local_time, printable, short_id, since, size};
+use crate::ui::format::{age, ellipsis, printable, short_id, since, size};
 use crate::ui::list::Columns;
 
 use super::transfer::{platform, reference, to_file_or_stdout};
@@ -217,6 +217,12 @@ pub struct History {
     image: String,
 }
 
+/// In this machine's own zone, to the second.
+fn rfc3339(at: Timestamp) -> String {
+    let local = at.to_zoned(jiff::tz::TimeZone::system());
+    local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
 impl History {
     /// Newest step first; steps of other images have no id.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
@@ -247,8 +253,11 @@ impl History {
                 let by = printable(&row.created_by.replace(['\t', '\n'], " "));
                 json!({
                     "ID": id(row.id.as_ref()),
-                    "CreatedSince": format!("{} ago", age(since(created, now))),
-                    "CreatedAt": local_time(created),
+                    "CreatedSince": match self.human {
+                        true => format!("{} ago", age(since(created, now))),
+                        false => rfc3339(created),
+                    },
+                    "CreatedAt": rfc3339(created),
                     "CreatedBy": if self.no_trunc { by } else { ellipsis(&by, 45) },
                     "Size": if self.human { size(row.size, 3) } else { row.size.to_string() },
                     "Comment": printable(&row.comment),

@@ -53,10 +53,10 @@ impl Cp {
     /// Copies by an archive from one side to the other.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         match (split(&self.source), split(&self.destination)) {
-            (Some(_), Some(_)) => Err(Error::Invalid(
+            (Some(_), Some(_)) => Err(Error::Usage(
                 "copying between containers is not supported".to_owned(),
             )),
-            (None, None) => Err(Error::Invalid(
+            (None, None) => Err(Error::Usage(
                 "must specify at least one container source".to_owned(),
             )),
             (Some((name, path)), None) => {
@@ -117,7 +117,7 @@ impl Cp {
             Some(true) if source_is_dir && contents => (to.open(&to.path)?, None),
             Some(true) => (to.open(&to.path)?, Some(from.leaf()?)),
             Some(false) if source_is_dir => {
-                return Err(Error::Invalid("cannot copy directory".to_owned()));
+                return Err(Error::Usage("cannot copy directory".to_owned()));
             }
             None if !source_is_dir && to.path.ends_with('/') => {
                 return Err(Error::Invalid(format!(

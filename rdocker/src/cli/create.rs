@@ -91,6 +91,7 @@ pub fn find_image(host: &Host, images: &Images<'_>, args: &RunArgs, ui: &mut Ui)
             Err(image::Error::OtherPlatform { name, .. } | image::Error::NoSuchImage { name })
                 if policy == "missing" =>
             {
+                let name = super::transfer::reference(&name)?.or_latest().familiar();
                 ui.error_line(format_args!("Unable to find image '{name}' locally"))?;
             }
             other => return Ok(other?),

@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::ui::Ui;
-use crate::ui::format::printable;
 
 /// Calls `act` for each name and prints the name when it succeeds; goes on after a failure.
 ///
@@ -35,10 +34,7 @@ pub fn each_quietly(
             Err(error) if error.is_broken_pipe() => return Err(error),
             Err(error) => {
                 failed = true;
-                ui.error_line(format_args!("Error: {}", printable(&error.chain())))?;
-                if let Some(hint) = error.hint() {
-                    ui.error_line(format_args!("hint: {hint}"))?;
-                }
+                ui.tell(&error)?;
             }
         }
     }

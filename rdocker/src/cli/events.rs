@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::events::{self, Event};
@@ -166,26 +166,9 @@ fn matches(event: &Event, filters: &Filters) -> bool {
         && filters.labels(&event.actor.attributes)
 }
 
-/// The event under the names of the client's Go type beside those of the API.
-fn fields(event: &Event) -> Value {
-    let mut value: Value = json!(event);
-    let names = [
-        ("Status", "status"),
-        ("ID", "id"),
-        ("From", "from"),
-        ("Scope", "scope"),
-        ("Time", "time"),
-        ("TimeNano", "timeNano"),
-    ];
-    for (name, key) in names {
-        value[name] = value.get(key).cloned().unwrap_or_else(|| "".into());
-    }
-    value
-}
-
 fn show(event: &Event, template: Option<&Template>) -> Result<String> {
     if let Some(template) = template {
-        return Ok(template.render(&fields(event))?);
+        return Ok(template.render(&json!(event))?);
     }
     let at = Timestamp::from_nanosecond(i128::from(event.time_nano)).unwrap_or_default();
     let attributes: Vec<String> = event

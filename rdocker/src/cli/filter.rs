@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use regex_lite::Regex;
 
 use super::when;
 use crate::error::{Error, Result};
@@ -20,8 +21,9 @@ impl Filters {
         let mut filters = Self::default();
         for text in list {
             let (key, value) = text.split_once('=').ok_or_else(|| {
-                Error::Invalid(format!(
-                    "invalid argument {text:?} for \"-f, --filter\" flag: invalid filter '{text}'"
+                Error::Usage(format!(
+                    "invalid argument {text:?} for \"-f, --filter\" flag: bad format of filter \
+                     (expected name=value)"
                 ))
             })?;
             let key = key.trim().to_lowercase();
@@ -57,6 +59,14 @@ impl Filters {
         self.0
             .get(key)
             .is_none_or(|values| values.iter().any(|value| accept(value)))
+    }
+
+    /// Whether one of the key's values is `text`, or is a regular expression that finds something
+    /// in it, as Docker's filters on names go.
+    pub fn finds(&self, key: &str, text: &str) -> bool {
+        self.any(key, |value| {
+            value == text || Regex::new(value).is_ok_and(|pattern| pattern.is_match(text))
+        })
     }
 
     /// Whether `time` is before the one of `until`, if that was given.
@@ -230,6 +240,22 @@ mod tests {
         };
         assert!(filters.labels(&labels(&[("k", "v"), ("x", "")])));
         assert!(!filters.labels(&labels(&[("k", "other"), ("x", "")])));
+    }
+
+    #[test]
+    fn names_are_found_by_regular_expressions() {
+        let cases = [
+            ("we", "web", true),
+            ("^web$", "web", true),
+            ("^web$", "web2", false),
+            ("^(a|web)[0-9]+$", "web2", true),
+            ("[", "web", false),
+            ("[", "[", true),
+        ];
+        for (pattern, name, want) in cases {
+            let filters = Filters::parse(&[format!("name={pattern}")], &["name"]).unwrap();
+            assert_eq!(filters.finds("name", name), want, "{pattern} {name}");
+        }
     }
 
     #[test]

@@ -285,7 +285,7 @@ impl Rmi {
             let removed = match images.remove(name, &options) {
                 // What is not there need not be removed.
                 Err(error @ image::Error::NoSuchImage { .. }) if self.force => {
-                    return ui.error_line(format_args!("Error: {error}"));
+                    return ui.tell(&error.into());
                 }
                 other => other?,
             };

@@ -60,15 +60,11 @@ impl Inspect {
             }
         }
         print(ui, self.format.as_deref(), &found)?;
-        let kind = self.kind.as_deref().unwrap_or("object");
         for name in &missing {
-            match kind {
-                "volume" => ui.error_line(format_args!("Error: get {name}: no such volume"))?,
-                "image" if !name.contains([':', '@']) => {
-                    ui.error_line(format_args!("Error: No such image: {name}:latest"))?;
-                }
-                "network" => ui.error_line(format_args!("Error: network {name} not found"))?,
-                kind => ui.error_line(format_args!("Error: No such {kind}: {name}"))?,
+            match self.missing(name) {
+                Some(error) => ui.tell(&error)?,
+                // Docker's client looked everywhere, so it says this itself.
+                None => ui.error_line(format_args!("Error: No such object: {name}"))?,
             }
         }
         if missing.is_empty() {
@@ -78,13 +74,26 @@ impl Inspect {
         }
     }
 
+    /// What the engine says of a name that is not there, if one kind of things was asked for.
+    fn missing(&self, name: &str) -> Option<Error> {
+        let (kind, name) = match self.kind.as_deref()? {
+            "container" => ("container", name.to_owned()),
+            "image" if name.contains([':', '@']) => ("image", name.to_owned()),
+            "image" => ("image", format!("{name}:latest")),
+            "volume" => ("volume", name.to_owned()),
+            _ => return Some(Error::Conflict(format!("network {name} not found"))),
+        };
+        Some(Error::NotFound { kind, name })
+    }
+
     fn find(&self, host: &Host, name: &str) -> Result<Option<Value>> {
         let wanted = |kind: &str| self.kind.as_deref().is_none_or(|only| only == kind);
         if let Some(kind) = &self.kind
             && !["container", "image", "volume", "network"].contains(&kind.as_str())
         {
-            return Err(Error::Invalid(format!(
-                "{kind:?} is not a valid value for --type"
+            return Err(Error::Usage(format!(
+                "unknown type: {kind:?}: must be one of \"container\", \"image\", \"network\", \
+                 \"volume\""
             )));
         }
         if wanted("container") {
@@ -121,7 +130,7 @@ impl Inspect {
     }
 }
 
-/// Objects as one indented JSON list, or each through a template.
+/// Objects as one JSON list, indented or (`json`) on one line, or each through a template.
 pub fn print(ui: &mut Ui, format: Option<&str>, values: &[Value]) -> Result<()> {
     match format {
         None | Some("") => {
@@ -133,22 +142,19 @@ pub fn print(ui: &mut Ui, format: Option<&str>, values: &[Value]) -> Result<()> 
             bytes.push(b'\n');
             ui.bytes(&bytes)
         }
+        Some("json") => ui.line(json!(values)),
         Some(format) => {
-            let template = match Template::parse(if format == "json" {
-                "{{json .}}"
-            } else {
-                format
-            }) {
+            let template = match Template::parse(format) {
                 Ok(template) => template,
                 Err(why) => {
-                    ui.error_line(format_args!("Error: {why}"))?;
+                    ui.tell(&Error::Usage(why.to_string()))?;
                     return Err(Error::Exit(BAD_TEMPLATE));
                 }
             };
             for value in values {
                 let text = template.render(value);
                 let text =
-                    text.map_err(|why| Error::Invalid(format!("template parsing error: {why}")))?;
+                    text.map_err(|why| Error::Usage(format!("template parsing error: {why}")))?;
                 ui.line(text)?;
             }
             Ok(())

@@ -62,7 +62,7 @@ impl Start {
         });
         if !failed.is_empty() {
             let names = failed.join(", ");
-            ui.error_line(format_args!("failed to start containers: {names}"))?;
+            ui.error_line(format_args!("Error: failed to start containers: {names}"))?;
         }
         started
     }
@@ -344,9 +344,7 @@ impl Rm {
         each_quietly(&self.names, ui, |name, ui| {
             match remove_one(host, name, self.force, anonymous) {
                 // `rm -f` of what is not there is what was wanted.
-                Err(error @ Error::NotFound { .. }) if self.force => {
-                    ui.error_line(format_args!("Error: {error}"))
-                }
+                Err(error @ Error::NotFound { .. }) if self.force => ui.tell(&error),
                 other => other.and_then(|()| ui.line(name)),
             }
         })

@@ -66,7 +66,7 @@ impl Logs {
         let bound = |flag: &str, text: &Option<String>| {
             let time = text.as_deref().map(|text| when::parse(text, now));
             time.transpose()
-                .map_err(|why| Error::Invalid(format!("invalid value for {flag:?}: {why}")))
+                .map_err(|why| Error::Usage(format!("invalid value for {flag:?}: {why}")))
         };
         let since = bound("since", &self.since)?;
         let until = bound("until", &self.until)?;

@@ -70,6 +70,9 @@ pub struct Global {
     /// Location of client config files (registry credentials)
     #[arg(long, value_name = "DIR", env = "DOCKER_CONFIG")]
     config: Option<PathBuf>,
+    /// Name of the context to use: there is only "default"
+    #[arg(short, long, value_name = "NAME", hide = true)]
+    context: Option<String>,
     /// Enable debug mode
     #[arg(short = 'D', long)]
     debug: bool,
@@ -81,13 +84,39 @@ pub struct Global {
     version: (),
     /// Set the logging level ("debug", "info", "warn", "error", "fatal")
     #[arg(short = 'l', long, value_name = "LEVEL", hide = true)]
-    log_level: Option<String>,
+    log_level: Option<LogLevel>,
+    #[command(flatten)]
+    tls: Tls,
     /// Where images, containers and volumes are kept
     #[arg(long, value_name = "DIR", env = "RDOCKER_DATA_ROOT")]
     data_root: Option<PathBuf>,
     /// Where sockets and mounts of running containers are kept
     #[arg(long, value_name = "DIR", env = "RDOCKER_EXEC_ROOT")]
     exec_root: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Fatal,
+}
+
+/// How a client would talk to a daemon: taken, and without meaning here.
+#[derive(Debug, clap::Args)]
+struct Tls {
+    #[arg(long, hide = true)]
+    tls: bool,
+    #[arg(long, hide = true)]
+    tlsverify: bool,
+    #[arg(long, value_name = "FILE", hide = true)]
+    tlscacert: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", hide = true)]
+    tlscert: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", hide = true)]
+    tlskey: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -401,13 +430,14 @@ fn asking_for_help(mut arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn run(cli: Cli, ui: &mut Ui) -> Result<()> {
-    if let Some(host) = &cli.global.host {
-        return Err(Error::Hinted {
-            message: format!(
-                "Cannot connect to the Docker daemon at {host}. Is the docker daemon running?"
-            ),
-            hint: "rdocker works without a daemon: unset DOCKER_HOST and leave out -H".to_owned(),
-        });
+    if let Some(host) = cli.global.host.filter(|host| !host.is_empty()) {
+        return Err(Error::NoDaemon { host });
+    }
+    if let Some(context) = cli.global.context.filter(|context| context != "default") {
+        return Err(Error::Usage(format!(
+            "Failed to initialize: unable to resolve docker endpoint: context {context:?}: context \
+             not found"
+        )));
     }
     let host = Host::new(cli.global.data_root, cli.global.exec_root)?;
     if rootless::is_needed() && cli.verb.needs_namespaces() {
@@ -427,16 +457,13 @@ fn tell(error: &Error, starts_program: bool, ui: &mut Ui) -> u8 {
         error if starts_program => error.run_exit_code(),
         error => error.build_exit_code().unwrap_or(1),
     };
-    let prefix = if starts_program {
-        ui.program.clone()
-    } else {
-        "Error".to_owned()
+    let prefix = match error.prefix(&ui.program) {
+        _ if matches!(error, Error::NoTerminal) => String::new(),
+        "Error: " if starts_program => format!("{}: ", ui.program),
+        prefix if starts_program => format!("{}: {prefix}", ui.program),
+        prefix => prefix.to_owned(),
     };
-    let line = crate::ui::format::printable(&error.chain());
-    let _ = ui.error_line(format_args!("{prefix}: {line}"));
-    if let Some(hint) = error.hint() {
-        let _ = ui.error_line(format_args!("hint: {hint}"));
-    }
+    let _ = ui.tell_after(&prefix, error);
     code
 }
 

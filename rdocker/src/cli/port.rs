@@ -41,17 +41,17 @@ impl Port {
             }
             return Ok(());
         };
-        let wanted = if wanted.contains('/') {
-            wanted
-        } else {
-            format!("{wanted}/tcp")
+        let full = match wanted.contains('/') {
+            true => wanted.clone(),
+            false => format!("{wanted}/tcp"),
         };
-        ports.retain(|port| private(port) == wanted);
+        ports.retain(|port| private(port) == full);
         if ports.is_empty() {
-            return Err(Error::Invalid(format!(
-                "no public port '{wanted}' published for {}",
-                self.container
-            )));
+            let container = &self.container;
+            ui.error_line(format_args!(
+                "Error: No public port '{wanted}' published for {container}"
+            ))?;
+            return Err(Error::Reported);
         }
         ports
             .into_iter()

@@ -32,9 +32,14 @@ pub struct Prune {
 }
 
 impl Prune {
+    /// `what` is one kind of things, or a list below a colon.
     fn agreed(&self, what: &str, ui: &mut Ui) -> Result<bool> {
+        let what = match what.starts_with('\n') {
+            true => format!(":{what}"),
+            false => format!(" {what}."),
+        };
         let question =
-            format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
+            format!("WARNING! This will remove{what}\nAre you sure you want to continue?");
         Ok(self.force || ui.confirm(&question)?)
     }
 
@@ -85,7 +90,7 @@ impl Prune {
         let cache = if self.all {
             "all build cache"
         } else {
-            "all dangling build cache"
+            "unused build cache"
         };
         let what = format!(
             "\n  - all stopped containers\n  - all networks not used by at least one \

@@ -149,7 +149,7 @@ impl Ps {
             .iter()
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
-        let mounts: Vec<&str> = record
+        let mounts: Vec<String> = record
             .mounts
             .iter()
             .map(|mount| {
@@ -159,7 +159,10 @@ impl Ps {
                     &mount.name
                 }
             })
-            .map(String::as_str)
+            .map(|name| match self.no_trunc {
+                true => name.clone(),
+                false => ellipsis(name, 15),
+            })
             .collect();
         let own: Vec<Endpoint> = places
             .iter()
@@ -298,10 +301,8 @@ fn matches(container: &Container, filters: &Filters) -> bool {
     let (record, state) = (&container.record, &container.state);
     let image = record.config.image.as_str();
     filters.any("id", |id| record.id.starts_with(id))
-        && filters.any("name", |name| {
-            let slashed = format!("/{}", record.name);
-            record.name.contains(name) || slashed == name || slashed.contains(name)
-        })
+        && (filters.finds("name", &record.name)
+            || filters.finds("name", &format!("/{}", record.name)))
         && filters.any("status", |status| {
             state.status.word() == status || (status == "stopped" && state.status == Status::Exited)
         })
@@ -346,9 +347,14 @@ fn matches(container: &Container, filters: &Filters) -> bool {
             record
                 .host_config
                 .port_bindings
-                .values()
-                .flatten()
-                .any(|b| b.host_port == wanted)
+                .iter()
+                .flat_map(|(port, bindings)| bindings.iter().map(move |b| (port, b)))
+                .any(|(port, b)| match wanted.split_once('/') {
+                    Some((wanted, protocol)) => {
+                        b.host_port == wanted && port.split('/').next_back() == Some(protocol)
+                    }
+                    None => b.host_port == wanted,
+                })
         })
         && filters.labels(&record.config.labels)
 }

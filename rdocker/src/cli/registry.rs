@@ -72,7 +72,7 @@ impl Login {
     fn secret(&self, ui: &mut Ui) -> Result<String> {
         if let Some(password) = &self.password {
             if self.password_stdin {
-                return Err(Error::Invalid(
+                return Err(Error::Usage(
                     "conflicting options: cannot specify both --password and --password-stdin"
                         .to_owned(),
                 ));
@@ -148,6 +148,12 @@ impl Search {
     /// Lists what the registry finds.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let filters = Filters::parse(&self.filter, &["stars", "is-official", "is-automated"])?;
+        if !(1..=100).contains(&self.limit) {
+            return Err(Error::Invalid(format!(
+                "Limit {} is outside the range of [1, 100]",
+                self.limit
+            )));
+        }
         let found = search(&self.term, self.limit, &registry_options(host))
             .map_err(crate::image::Error::from)?;
         let truth = |wanted: &str| matches!(wanted, "true" | "1");

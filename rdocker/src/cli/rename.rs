@@ -24,11 +24,12 @@ impl Rename {
     /// Claims the new name first: a taken one changes nothing.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         self.rename(host).or_else(|error| {
-            ui.error_line(format_args!("Error: {}", printable(&error.chain())))?;
+            ui.tell(&error)?;
             let name = printable(&self.container);
-            Err(Error::Invalid(format!(
-                "failed to rename container named {name}"
-            )))
+            ui.error_line(format_args!(
+                "Error: failed to rename container named {name}"
+            ))?;
+            Err(Error::Reported)
         })
     }
 
@@ -49,7 +50,14 @@ impl Rename {
                 "Renaming a container with the same name as its current name".to_owned(),
             ));
         }
-        containers.claim_name(&name, &container.record.id)?;
+        containers
+            .claim_name(&name, &container.record.id)
+            .map_err(|error| match error {
+                Error::Conflict(why) => {
+                    Error::Conflict(format!("Error when allocating new name: {why}"))
+                }
+                other => other,
+            })?;
         let old = std::mem::replace(&mut container.record.name, name);
         container.save()?;
         containers.release_name(&old);

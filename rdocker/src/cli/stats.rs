@@ -72,7 +72,7 @@ impl Stats {
             containers.find(name)?;
         }
         let mut before: BTreeMap<String, (Instant, Sample)> = BTreeMap::new();
-        for container in self.chosen(&containers)? {
+        for (_, container) in self.chosen(&containers)? {
             before.insert(
                 container.record.id.clone(),
                 (Instant::now(), sample(&container)),
@@ -81,12 +81,14 @@ impl Stats {
         loop {
             std::thread::sleep(INTERVAL);
             let mut rows = Vec::new();
-            for container in self.chosen(&containers)? {
+            for (word, container) in self.chosen(&containers)? {
                 let (now, new) = (Instant::now(), sample(&container));
                 let (then, old) = before
                     .insert(container.record.id.clone(), (now, new))
                     .unwrap_or((now, new));
-                rows.push(self.row(&container, &old, &new, now - then));
+                let mut row = self.row(&container, &old, &new, now - then);
+                row["Container"] = word.into();
+                rows.push(row);
             }
             if !self.no_stream && stdout_is_terminal() {
                 ui.bytes(b"\x1b[2J\x1b[H")?;
@@ -99,17 +101,19 @@ impl Stats {
         }
     }
 
-    fn chosen(&self, containers: &Containers<'_>) -> Result<Vec<Container>> {
+    /// The containers, each under the word that it was asked for by, or under its id.
+    fn chosen(&self, containers: &Containers<'_>) -> Result<Vec<(String, Container)>> {
         if !self.names.is_empty() {
             return Ok(self
                 .names
                 .iter()
-                .filter_map(|name| containers.find(name).ok())
+                .filter_map(|name| Some((name.clone(), containers.find(name).ok()?)))
                 .collect());
         }
         let mut list = containers.list()?;
         list.retain(|container| self.all || container.state.pid > 0);
-        Ok(list)
+        let named = |container: Container| (short_id(&container.record.id).to_owned(), container);
+        Ok(list.into_iter().map(named).collect())
     }
 
     fn row(&self, container: &Container, old: &Sample, new: &Sample, apart: Duration) -> Value {
@@ -122,7 +126,6 @@ impl Stats {
         let elapsed = u64::try_from(apart.as_nanos()).unwrap_or(u64::MAX);
         json!({
             "ID": if self.no_trunc { id } else { short_id(id) },
-            "Container": id,
             "Name": container.record.name,
             "CPUPerc": format!("{:.2}%", ratio(spent, elapsed)),
             "MemUsage": format!("{} / {}", binary_size(new.memory), binary_size(new.limit)),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::build::remote;
@@ -88,7 +89,7 @@ impl Pull {
         let shown = progress(self.quiet);
         if self.all_tags {
             if !is_bare {
-                return Err(Error::Invalid(
+                return Err(Error::Usage(
                     "tag can't be used with --all-tags/-a".to_owned(),
                 ));
             }
@@ -168,7 +169,7 @@ impl Push {
             return self.push(host, &images, &name, ui);
         }
         if name.tag().is_some() || name.digest().is_some() {
-            return Err(Error::Invalid(
+            return Err(Error::Usage(
                 "tag can't be used with --all-tags/-a".to_owned(),
             ));
         }
@@ -177,7 +178,7 @@ impl Push {
         let own = format!("{}:", name.familiar_name());
         let names: Vec<&String> = here.filter(|tag| tag.starts_with(&own)).collect();
         if names.is_empty() {
-            return Err(Error::Invalid(format!(
+            return Err(Error::Usage(format!(
                 "An image does not exist locally with the tag: {}",
                 name.familiar_name()
             )));
@@ -288,10 +289,23 @@ pub fn to_file_or_stdout(
             .map_err(|errno| Error::host("open", path, io::Error::from(errno.kind())))?;
         return write(file);
     }
+    let dir = path.parent().filter(|dir| *dir != Path::new(""));
+    if let Some(dir) = dir.filter(|dir| !dir.exists()) {
+        return Err(Error::Usage(format!(
+            "invalid output path: stat {}: no such file or directory",
+            dir.display()
+        )));
+    }
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(name);
-    let result = File::create(&part)
+    // What an image or container holds is not for every user of the machine.
+    let result = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)
         .map_err(|errno| Error::host("create", &part, errno))
         .and_then(|file| {
             let mut out = io::BufWriter::with_capacity(1 << 20, file);

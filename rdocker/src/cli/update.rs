@@ -3,6 +3,7 @@
 use crate::container::api::Resources;
 use crate::container::parse::value;
 use crate::container::record::Status;
+use crate::container::request::check_limits;
 use crate::container::session::Session;
 use crate::container::spec::{self, Facts};
 use crate::container::{Container, Containers};
@@ -89,7 +90,7 @@ impl Update {
     /// Changes the running container first: what the kernel refuses is not recorded.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         if self.asks_for_nothing() {
-            return Err(Error::Invalid(
+            return Err(Error::Usage(
                 "you must provide one or more flags when using this command".to_owned(),
             ));
         }
@@ -169,7 +170,7 @@ impl Update {
                 hint: "give --memory-swap too".to_owned(),
             });
         }
-        Ok(())
+        check_limits(resources)
     }
 
     fn apply_live(&self, host: &Host, container: &Container, limits: &Resources) -> Result<()> {

@@ -127,7 +127,7 @@ impl Ls {
             .list()?
             .into_iter()
             .filter(|volume| {
-                filters.any("name", |name| volume.name.contains(name))
+                filters.finds("name", &volume.name)
                     && filters.any("driver", |driver| driver == "local")
                     && filters.any("dangling", |wanted| {
                         matches!(wanted, "true" | "1") != used.contains(&volume.name)

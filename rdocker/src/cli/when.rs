@@ -34,7 +34,7 @@ pub fn parse(text: &str, now: Timestamp) -> Result<Timestamp> {
         .ok()
         .and_then(|civil| civil.to_zoned(TimeZone::system()).ok());
     local.map(|zoned| zoned.timestamp()).ok_or_else(|| {
-        Error::Invalid(format!(
+        Error::Usage(format!(
             "failed to parse value as time or duration: {text:?}"
         ))
     })

@@ -368,42 +368,13 @@ fn log_driver(name: Option<&str>) -> Result<String> {
 
 fn resources(limits: &LimitArgs, confine: &ConfineArgs) -> Result<Resources> {
     let memory = limits.memory.unwrap_or(0);
-    if memory != 0 && memory < MEMORY_MIN {
-        return invalid("Minimum memory limit allowed is 6MB");
-    }
     let memory_swap = limits.memory_swap.unwrap_or(0);
-    if memory_swap > 0 && memory == 0 {
-        return invalid(
-            "You should always set the Memory limit when using Memoryswap limit, see usage",
-        );
-    }
-    if memory_swap > 0 && memory_swap < memory {
-        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    let memory_reservation = limits.memory_reservation.unwrap_or(0);
-    if memory > 0 && memory_reservation > memory {
-        return invalid(
-            "Minimum memory limit can not be less than memory reservation limit, see usage",
-        );
-    }
-    let swappiness = limits.memory_swappiness.filter(|percent| *percent != -1);
-    if let Some(percent) = swappiness
-        && !(0..=100).contains(&percent)
-    {
-        return invalid(format!(
-            "Invalid value: {percent}, valid memory swappiness range is 0-100"
-        ));
-    }
-    let blkio_weight = limits.blkio_weight.unwrap_or(0);
-    if blkio_weight != 0 && !(10..=1000).contains(&blkio_weight) {
-        return invalid("Range of blkio weight is from 10 to 1000");
-    }
-    Ok(Resources {
+    let resources = Resources {
         cpu_shares: limits.cpu_shares.unwrap_or(0),
         memory,
         nano_cpus: limits.cpus.unwrap_or(0),
         cgroup_parent: limits.cgroup_parent.clone().unwrap_or_default(),
-        blkio_weight,
+        blkio_weight: limits.blkio_weight.unwrap_or(0),
         blkio_weight_device: limits.blkio_weight_device.clone(),
         blkio_device_read_bps: limits.device_read_bps.clone(),
         blkio_device_write_bps: limits.device_write_bps.clone(),
@@ -421,18 +392,63 @@ fn resources(limits: &LimitArgs, confine: &ConfineArgs) -> Result<Resources> {
             .map(|text| value::device(text))
             .collect::<Result<_>>()?,
         device_cgroup_rules: list(&confine.device_cgroup_rule),
-        memory_reservation,
+        memory_reservation: limits.memory_reservation.unwrap_or(0),
         // Docker's default: as much swap again as memory.
         memory_swap: if memory > 0 && memory_swap == 0 {
             memory * 2
         } else {
             memory_swap
         },
-        memory_swappiness: swappiness,
+        memory_swappiness: limits.memory_swappiness.filter(|percent| *percent != -1),
         oom_kill_disable: limits.oom_kill_disable.then_some(true),
         pids_limit: limits.pids_limit.filter(|limit| *limit > 0),
         ulimits: limits.ulimit.clone(),
-    })
+    };
+    check_limits(&resources)?;
+    Ok(resources)
+}
+
+/// What Docker refuses before the kernel is asked, of a new container and of an update.
+///
+/// # Errors
+/// The first limit that contradicts another one, or this machine.
+pub fn check_limits(limits: &Resources) -> Result<()> {
+    let memory = limits.memory;
+    if memory != 0 && memory < MEMORY_MIN {
+        return invalid("Minimum memory limit allowed is 6MB");
+    }
+    if limits.memory_swap > 0 && memory == 0 {
+        return invalid(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        );
+    }
+    if limits.memory_swap > 0 && limits.memory_swap < memory {
+        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if memory > 0 && limits.memory_reservation > memory {
+        return invalid(
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        );
+    }
+    if let Some(percent) = limits.memory_swappiness
+        && !(0..=100).contains(&percent)
+    {
+        return invalid(format!(
+            "Invalid value: {percent}, valid memory swappiness range is 0-100"
+        ));
+    }
+    let weight = limits.blkio_weight;
+    if weight != 0 && !(10..=1000).contains(&weight) {
+        return invalid("Range of blkio weight is from 10 to 1000");
+    }
+    let cpus = std::thread::available_parallelism().map_or(u16::MAX, |n| n.get() as u16);
+    let most = i64::from(cpus) * 1_000_000_000;
+    if !(0..=most).contains(&limits.nano_cpus) {
+        return invalid(format!(
+            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub enum InvalidReference {
     #[error("repository name must not be more than {NAME_MAX} characters")]
     TooLong,
     /// What follows the `@` is not a digest.
-    #[error("invalid reference format: {0}")]
+    #[error("invalid reference format")]
     Digest(#[from] InvalidDigest),
 }
 

@@ -18,7 +18,7 @@ pub struct Columns {
 /// What is wrong with a template, as the lists tell it.
 fn bad(error: &TemplateError) -> Error {
     let text = error.to_string();
-    Error::Invalid(match text.strip_prefix("template parsing error: ") {
+    Error::Usage(match text.strip_prefix("template parsing error: ") {
         Some(why) => format!("failed to parse template: {why}"),
         None => format!("failed to execute template: {text}"),
     })
@@ -26,7 +26,7 @@ fn bad(error: &TemplateError) -> Error {
 
 impl From<TemplateError> for Error {
     fn from(error: TemplateError) -> Self {
-        Self::Invalid(error.to_string())
+        Self::Usage(error.to_string())
     }
 }
 

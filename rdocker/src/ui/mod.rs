@@ -66,6 +66,23 @@ impl Ui {
         writeln!(self.err, "{text}").map_err(Error::Terminal)
     }
 
+    /// The one line of `error` on stderr, and its hint.
+    pub fn tell(&mut self, error: &Error) -> Result<()> {
+        self.tell_after(error.prefix(&self.program), error)
+    }
+
+    /// The same with another beginning of the line.
+    pub fn tell_after(&mut self, prefix: &str, error: &Error) -> Result<()> {
+        self.error_line(format_args!(
+            "{prefix}{}",
+            format::printable(&error.chain())
+        ))?;
+        match error.hint() {
+            Some(hint) => self.error_line(format_args!("hint: {hint}")),
+            None => Ok(()),
+        }
+    }
+
     /// `WARNING: …` on stderr.
     pub fn warn(&mut self, text: impl Display) -> Result<()> {
         self.error_line(format_args!("WARNING: {text}"))

@@ -30,3 +30,4 @@ mod stop;
 mod terminal;
 mod tutorials;
 mod volume;
+mod words;

@@ -36,6 +36,8 @@ fn filters_formats_and_quiet_choose_rows_and_columns() {
         ),
         (&["-f", "label=k=v", "--format", "{{.Label \"k\"}}"], "v"),
         (&["-f", "name=nothing", "-q"], ""),
+        (&["-f", "name=^u$", "-q"], ""),
+        (&["-f", "name=^/?up$", "--format", "{{.Names}}"], "up"),
         (
             &[
                 "-a",

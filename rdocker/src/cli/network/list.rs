@@ -65,7 +65,7 @@ impl Ls {
 
 fn matches(network: &Network, filters: &Filters, is_used: bool) -> bool {
     let own = !PREDEFINED.contains(&network.name.as_str());
-    filters.any("name", |name| network.name.contains(name))
+    filters.finds("name", &network.name)
         && filters.any("id", |id| network.id.starts_with(id))
         && filters.any("driver", |driver| network.driver == driver)
         && filters.any("scope", |scope| scope == "local")

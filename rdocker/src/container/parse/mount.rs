@@ -101,6 +101,15 @@ fn clean_target(target: &str) -> Result<String, String> {
     Ok(format!("/{}", parts.join("/")))
 }
 
+/// Fields of `--mount` that may stand without a value.
+const SWITCHES: &[&str] = &[
+    "readonly",
+    "ro",
+    "bind-nonrecursive",
+    "bind-create-src",
+    "volume-nocopy",
+];
+
 /// `type=bind,source=/a,target=/b,readonly`: comma separated pairs.
 ///
 /// # Errors
@@ -122,6 +131,11 @@ pub fn mount_flag(text: &str) -> Result<MountRequest> {
     );
     for field in text.split(',') {
         let (key, value) = field.trim().split_once('=').unwrap_or((field.trim(), ""));
+        if !field.contains('=') && !SWITCHES.contains(&key.to_lowercase().as_str()) {
+            return Err(wrong(format!(
+                "invalid field '{field}' must be a key=value pair"
+            )));
+        }
         let switch = || match value {
             "" | "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
@@ -186,6 +200,11 @@ fn check_mount(
         "tmpfs-*",
     )?;
     match kind.as_str() {
+        "bind" if mount.source.is_empty() => {
+            return Err(
+                "invalid mount config for type \"bind\": field Source must not be empty".into(),
+            );
+        }
         "bind" if !mount.source.starts_with('/') => {
             return Err("bind source path must be absolute".to_owned());
         }
@@ -195,10 +214,17 @@ fn check_mount(
         }
         "volume" => mount.volume_options = (volume != VolumeOptions::default()).then_some(volume),
         "tmpfs" if !mount.source.is_empty() => {
-            return Err("source must not be given for tmpfs".to_owned());
+            return Err(
+                "invalid mount config for type \"tmpfs\": field Source must not be specified"
+                    .into(),
+            );
         }
         "tmpfs" => mount.tmpfs_options = (tmpfs != TmpfsOptions::default()).then_some(tmpfs),
-        other => return Err(format!("mount type {other} is not supported")),
+        other => {
+            return Err(format!(
+                "invalid mount config for type {other:?}: mount type unknown"
+            ));
+        }
     }
     Ok(mount)
 }
@@ -290,7 +316,9 @@ mod tests {
             ("type=bind,src=a,dst=/b", "must be absolute"),
             ("type=tmpfs,dst=/b,volume-nocopy", "cannot mix 'volume-*'"),
             ("type=volume,dst=/b,tmpfs-size=1", "cannot mix 'tmpfs-*'"),
-            ("type=npipe,dst=/b", "not supported"),
+            ("type=npipe,dst=/b", "mount type unknown"),
+            ("type=bind,dst=/b", "field Source must not be empty"),
+            ("dst=/b,what", "must be a key=value pair"),
             ("dst=/b,what=1", "unexpected key 'what'"),
         ];
         for (text, want) in cases {

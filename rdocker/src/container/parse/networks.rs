@@ -39,6 +39,12 @@ pub fn mode(net: &NetArgs) -> Result<String> {
 /// A bad value; a flag that the network cannot honour.
 pub fn wishes(net: &NetArgs) -> Result<Vec<Wish>> {
     let mode = mode(net)?;
+    if mode.starts_with("container:") && (net.publish_all || !net.publish.is_empty()) {
+        return invalid("conflicting options: port publishing and the container type network mode");
+    }
+    if mode.starts_with("container:") && !net.expose.is_empty() {
+        return invalid("conflicting options: port exposing and the container type network mode");
+    }
     if !is_bridged(&mode) {
         let refused = [
             (net.ip.is_some() || net.ip6.is_some(), "--ip"),

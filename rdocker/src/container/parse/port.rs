@@ -21,7 +21,7 @@ pub fn publish(text: &str) -> Result<Vec<(String, PortBinding)>> {
     let container = range(container)?;
     let bound = match host {
         "" => None,
-        host => Some(range(host)?),
+        host => Some(range(host).map_err(|_| Error::Invalid(format!("invalid hostPort: {host}")))?),
     };
     if let Some(bound) = &bound
         && bound.len() != container.len()

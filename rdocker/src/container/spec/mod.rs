@@ -92,13 +92,6 @@ pub struct HostDevice {
 pub fn check(host: &HostConfig) -> Result<()> {
     linux::Security::parse(host)?;
     caps::names(host)?;
-    let cpus = std::thread::available_parallelism().map_or(u16::MAX, |n| n.get() as u16);
-    let most = i64::from(cpus) * 1_000_000_000;
-    if !(0..=most).contains(&host.resources.nano_cpus) {
-        return Err(Error::Invalid(format!(
-            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-        )));
-    }
     for rule in host.resources.device_cgroup_rules.iter().flatten() {
         if linux::rule(rule).is_none() {
             return Err(Error::Invalid(format!(

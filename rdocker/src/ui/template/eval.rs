@@ -26,6 +26,23 @@ pub struct Run {
     variables: Vec<(String, Value)>,
 }
 
+/// Fields that Docker's types have and its JSON leaves out when they are empty.
+const OPTIONAL: &[&str] = &[
+    "Annotations",
+    "Health",
+    "Healthcheck",
+    "Init",
+    "Mounts",
+    "Shell",
+    "SizeRootFs",
+    "SizeRw",
+    "StopSignal",
+    "StopTimeout",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+];
+
 /// What a missing map key evaluates to; printed as Go prints it.
 const NO_VALUE: &str = "<no value>";
 
@@ -170,6 +187,8 @@ impl Run {
 }
 
 fn walk(value: &Value, path: &[String]) -> Result<Value, String> {
+    // Events that are not of a container have neither of two texts.
+    let empty = Value::from("");
     let mut value = value;
     for name in path {
         let Some(fields) = value.as_object() else {
@@ -178,8 +197,10 @@ fn walk(value: &Value, path: &[String]) -> Result<Value, String> {
                 _ => format!("at <.{name}>: can't evaluate field {name}"),
             });
         };
-        value = match fields.get(name) {
+        value = match field(fields, name) {
             Some(value) => value,
+            None if is_event(fields) && matches!(name.as_str(), "From" | "Status") => &empty,
+            None if OPTIONAL.contains(&name.as_str()) => &Value::Null,
             None if name.starts_with(|c: char| c.is_uppercase()) => {
                 return Err(format!("at <.{name}>: map has no entry for key {name:?}"));
             }
@@ -187,6 +208,19 @@ fn walk(value: &Value, path: &[String]) -> Result<Value, String> {
         };
     }
     Ok(value.clone())
+}
+
+/// A field by the name it has in JSON, or by the name of Docker's Go type, which differs in case:
+/// `APIVersion` is written `ApiVersion`, an event's `Status` is `status`.
+fn field<'v>(fields: &'v serde_json::Map<String, Value>, name: &str) -> Option<&'v Value> {
+    let same = |(key, _): &(&String, &Value)| key.eq_ignore_ascii_case(name);
+    let is_go = name.starts_with(|c: char| c.is_uppercase());
+    let other = || is_go.then(|| fields.iter().find(same)).flatten();
+    fields.get(name).or_else(|| other().map(|(_, value)| value))
+}
+
+fn is_event(fields: &serde_json::Map<String, Value>) -> bool {
+    fields.contains_key("Action") && fields.contains_key("Actor")
 }
 
 /// Keys and elements of a list or map; maps in key order, as Go ranges over them.

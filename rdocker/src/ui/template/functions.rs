@@ -56,11 +56,7 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         "lower" => Ok(string(0)?.to_lowercase().into()),
         "upper" => Ok(string(0)?.to_uppercase().into()),
         "title" => Ok(title(&string(0)?).into()),
-        "split" => Ok(string(0)?
-            .split(&string(1)?)
-            .map(Value::from)
-            .collect::<Vec<_>>()
-            .into()),
+        "split" => Ok(split(&string(0)?, &string(1)?)),
         "join" => {
             let items = arguments
                 .first()
@@ -306,4 +302,11 @@ fn verb_text(verb: char, value: &Value, precision: Option<usize>) -> String {
         ('d', Value::String(text)) => format!("%!d(string={text})"),
         _ => display(value),
     }
+}
+/// The parts between separators; no separator gives the single characters, as Go's strings.Split.
+fn split(text: &str, separator: &str) -> Value {
+    if separator.is_empty() {
+        return text.chars().map(|c| Value::from(c.to_string())).collect();
+    }
+    text.split(separator).map(Value::from).collect()
 }

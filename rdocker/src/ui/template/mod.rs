@@ -152,6 +152,12 @@ mod tests {
             ),
             ("{{slice .Id 0 3}}", "012"),
             ("{{split \"a,b\" \",\"}}", "[a b]"),
+            ("{{join (split \"ab\" \"\") \"-\"}}", "a-b"),
+            (
+                "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}",
+                "none",
+            ),
+            ("{{.State.STATUS}}", "running"),
             ("{{println .Size}}", "3\n"),
             ("{{print .Size .Size \"x\"}}", "3 3x"),
             ("{{\"a\\tb\"}}\\t{{`raw`}}", "a\tb\traw"),
