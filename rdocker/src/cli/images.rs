@@ -9,6 +9,7 @@ use crate::container::Containers;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::host::Host;
+use crate::image::config::RunConfig;
 use crate::image::remove::{ImageUser, RemoveOptions, Removed};
 use crate::image::{self, Image, Images};
 use crate::store::Store;
@@ -374,7 +375,7 @@ pub fn describe(image: &Image) -> Value {
         "Created": config.created.clone().unwrap_or_default(),
         "DockerVersion": config.docker_version.clone().unwrap_or_default(),
         "Author": config.author.clone().unwrap_or_default(),
-        "Config": config.config,
+        "Config": run_config(&config.config),
         "Architecture": config.architecture,
         "Os": config.os,
         "Size": image.size(),
@@ -382,4 +383,28 @@ pub fn describe(image: &Image) -> Value {
         "RootFS": {"Type": "layers", "Layers": diff_ids},
         "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
     })
+}
+
+/// With the fields that an image leaves out and Docker shows, so that templates find them.
+fn run_config(config: &RunConfig) -> Value {
+    let mut shown = json!(config);
+    for name in ["User", "WorkingDir"] {
+        if shown[name].is_null() {
+            shown[name] = "".into();
+        }
+    }
+    let lists = [
+        "Cmd",
+        "Entrypoint",
+        "Env",
+        "ExposedPorts",
+        "Labels",
+        "OnBuild",
+        "Volumes",
+    ];
+    for name in lists {
+        // Looking for it makes it: null if it was not there.
+        let _ = &mut shown[name];
+    }
+    shown
 }

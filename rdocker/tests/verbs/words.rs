@@ -128,6 +128,8 @@ fn templates_see_the_fields_of_dockers_types() {
     host.busybox(&["--name", "cc"], &["true"]).ok();
     let health = "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}";
     assert_eq!(host.run(&["inspect", "-f", health, "cc"]).ok(), "none");
+    let plain = "{{json .Config.Labels}}{{.Config.User}}{{index .Config.Labels \"x\"}}{{.Variant}}";
+    assert_eq!(host.run(&["inspect", "-f", plain, "busybox"]).ok(), "null");
     let list = host.run(&["inspect", "-f", "json", "cc"]).ok();
     assert!(
         list.starts_with("[{") && list.lines().count() == 1,

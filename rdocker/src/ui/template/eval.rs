@@ -36,12 +36,15 @@ const OPTIONAL: &[&str] = &[
     "Shell",
     "SizeRootFs",
     "SizeRw",
-    "StopSignal",
     "StopTimeout",
     "StorageOpt",
     "Sysctls",
     "Tmpfs",
 ];
+
+/// Texts of which the same is true; an event that is not of a container has neither of its two.
+const OPTIONAL_TEXTS: &[&str] = &["StopSignal", "Variant"];
+const EVENT_TEXTS: &[&str] = &["From", "Status"];
 
 /// What a missing map key evaluates to; printed as Go prints it.
 const NO_VALUE: &str = "<no value>";
@@ -187,7 +190,6 @@ impl Run {
 }
 
 fn walk(value: &Value, path: &[String]) -> Result<Value, String> {
-    // Events that are not of a container have neither of two texts.
     let empty = Value::from("");
     let mut value = value;
     for name in path {
@@ -199,7 +201,8 @@ fn walk(value: &Value, path: &[String]) -> Result<Value, String> {
         };
         value = match field(fields, name) {
             Some(value) => value,
-            None if is_event(fields) && matches!(name.as_str(), "From" | "Status") => &empty,
+            None if OPTIONAL_TEXTS.contains(&name.as_str()) => &empty,
+            None if EVENT_TEXTS.contains(&name.as_str()) && is_event(fields) => &empty,
             None if OPTIONAL.contains(&name.as_str()) => &Value::Null,
             None if name.starts_with(|c: char| c.is_uppercase()) => {
                 return Err(format!("at <.{name}>: map has no entry for key {name:?}"));

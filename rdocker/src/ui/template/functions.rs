@@ -137,6 +137,8 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
                     format!("at <index>: error calling index: index out of range: {key}")
                 })?
             }
+            // Nor has a map that was left out.
+            (Value::Null, Value::String(_)) => "".into(),
             // A missing key gives the element type's zero value; labels and environments, the
             // maps people index, hold strings.
             (Value::Object(map), Value::String(key)) => map
