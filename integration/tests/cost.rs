@@ -12,11 +12,11 @@ use integration::{Bundle, Call, Kind, Runtime};
 const TOLERANCE: u64 = 10;
 
 /// System calls of all processes of a command, busybox's `true` among them (15).
-const RUN: u64 = 438;
+const RUN: u64 = 414;
 /// See [`RUN`].
 const EXEC: u64 = 211;
 /// See [`RUN`].
-const STATE: u64 = 57;
+const STATE: u64 = 49;
 
 /// Thousands of instructions of a debug build.
 const KILO_PLAN: u64 = 2500;
