@@ -109,7 +109,8 @@ impl Error {
         }
     }
 
-    /// Whether the container is complete and only its program could not be executed.
+    /// Whether the process has become the container's, and only its program could not be executed: it has
+    /// been started then, as with runc and crun, says so on its stderr, and ends with 255.
     pub fn is_of_exec(&self) -> bool {
         matches!(self, Self::Setup { at, .. } if at.0 == "exec")
     }

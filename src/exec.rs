@@ -154,8 +154,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     };
     let verify = promised.verify;
     let terminal = let_go(&mut process, &plan, &container, promised)?;
-    process.wait_for_exec(&plan)?;
-    verify.running(&plan, process.pid)?;
+    process
+        .wait_for_exec(&plan)
+        .and_then(|()| verify.running(&plan, process.pid))
+        .or_else(|error| context.log.unless_started(error))?;
     if let Some(file) = &args.pid_file {
         handover::write_pid_file(file, process.pid)?;
     }

@@ -135,11 +135,18 @@ impl Log {
         }
     }
 
-    /// Writes a failure of which the container has told on its stderr: to the log file, if there is one.
-    pub fn fail_in_file(&mut self, message: &str, error: &Error) {
-        if self.repeat.take().is_some() {
-            self.fail(message, error);
+    /// Writes an error of which the process tells on its stderr to the log file only, if there is one.
+    ///
+    /// # Errors
+    /// The error, if it is another one.
+    pub fn unless_started(&mut self, error: Error) -> Result<(), Error> {
+        if !error.is_of_exec() {
+            return Err(error);
         }
+        if self.repeat.take().is_some() {
+            self.fail(&error.line(), &error);
+        }
+        Ok(())
     }
 
     /// Writes the warnings of an invocation that has succeeded.

@@ -61,13 +61,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         false => process.go(&plan),
     };
     let verify = context.verify();
-    match gone.and_then(|()| begin(&mut process, &plan, &container, verify)) {
-        Ok(()) => {}
-        // It says so itself, on its stderr, and ends.
-        Err(error) if error.is_of_exec() && signals.is_some() => {
-            context.log.fail_in_file(&error.line(), &error);
-            process.settle();
-        }
+    let begun = gone.and_then(|()| begin(&mut process, &plan, &container, verify));
+    match begun.or_else(|error| context.log.unless_started(error)) {
+        Ok(()) => process.settle(),
         Err(error) => {
             drop(process);
             // What a startContainer hook had to say.

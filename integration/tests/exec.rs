@@ -412,8 +412,6 @@ fn bad_command_lines(dir: &Path) -> Vec<Bad> {
         changed[key] = value;
         process(key, &changed)
     };
-    // Beyond what one string of execve may have: E2BIG.
-    let huge = format!("A={}", "x".repeat(200_000));
     let none = &[][..];
     vec![
         (
@@ -457,7 +455,6 @@ fn bad_command_lines(dir: &Path) -> Vec<Bad> {
             &["true"],
             "CAP_NOSUCH",
         ),
-        ("environment", with("env", json!([huge])), none, "too long"),
         ("type", with("cwd", json!(7)), none, "cwd"),
         (
             "types",
@@ -501,6 +498,39 @@ fn what_cannot_be_executed_ends_with_255_one_line_and_no_pid_file() {
     }
     let left = container.call(&["ps", "-f", "json"]).run().stdout;
     assert_eq!(left.trim(), format!("[{}]", container.pid()));
+}
+
+#[test]
+fn a_program_that_execve_refuses_has_been_executed_and_has_ended() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    bundle.file("/script", "no header of any format\n", 0o755);
+    let container = runtime.start(bundle.sleeper());
+    // Beyond what one string of execve may have: E2BIG.
+    let huge = format!("A={}", "x".repeat(200_000));
+    let table = [
+        ("A=b", "exec /script: exec format error\n"),
+        (huge.as_str(), "exec /script: argument list too long\n"),
+    ];
+    let (file, document) = (runtime.dir().join("pid"), runtime.dir().join("process"));
+    let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    for (env, said) in table {
+        let process = json!({ "cwd": "/", "args": ["/script"], "env": [env], "user": {} });
+        fs::write(&document, process.to_string()).expect("it is the test's own");
+        let mut words = vec!["exec".to_owned(), "--process".to_owned(), path(&document)];
+        words.extend([
+            "--pid-file".to_owned(),
+            path(&file),
+            container.id().to_owned(),
+        ]);
+        let run = runtime.call(&words).run();
+        assert_ne!(run.code, 0, "{said}");
+        assert!(run.stderr.ends_with(said), "{said}: {run:?}");
+        words.insert(1, "--detach".to_owned());
+        let _ = runtime.call(&words).run().exits(0);
+        // An engine waits for the process of that number.
+        drop(Adopted::of(&file));
+    }
 }
 
 #[test]

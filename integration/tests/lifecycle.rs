@@ -604,6 +604,13 @@ fn a_program_that_execve_refuses_has_been_started_and_has_ended() {
     let start = container.call(&["start"]).run().exits(0);
     assert_eq!((start.stdout.as_str(), start.stderr.as_str()), ("", ""));
     assert_ne!(container.wait(), 0);
+    let _ = container.call(&["delete"]).run().exits(0);
+    let path = bundle.save().to_str().expect("UTF-8");
+    let words = ["run", "--detach", "--bundle", path, bundle.id()];
+    let _ = runtime.call(&words).run().exits(0);
+    let state = runtime.call(&["state", bundle.id()]).run().exits(0).json();
+    assert_eq!(state["status"], "stopped");
+    let _ = runtime.call(&["delete", bundle.id()]).run().exits(0);
 }
 
 #[test]

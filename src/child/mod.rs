@@ -23,7 +23,7 @@ mod rootfs;
 pub use live::{mount, unmount};
 use report::{At, Fault, Report};
 
-/// The exit code of a container whose program cannot be executed: runc's.
+/// The exit code of a process whose program cannot be executed: runc's.
 const NOT_EXECUTED: i32 = 255;
 
 /// The life of the container's first process, up to execve. Never returns.
@@ -33,12 +33,7 @@ pub fn init(plan: &mut Plan, fds: &mut Fds, report: OwnedFd) -> ! {
         Ok(never) => never,
         Err(fault) => fault,
     };
-    report.fault(fault);
-    if fault.step == Step::Exec {
-        kernel::say_not_executed(plan, fault.errno);
-        clone::exit_now(NOT_EXECUTED);
-    }
-    clone::exit_now(1)
+    fail(plan, &report, fault)
 }
 
 /// The life of one more process in a container, up to execve. Never returns.
@@ -48,7 +43,16 @@ pub fn join(plan: &mut Plan, fds: &mut Fds, report: OwnedFd) -> ! {
         Ok(never) => never,
         Err(fault) => fault,
     };
+    fail(plan, &report, fault)
+}
+
+/// Ends the process; the parent is told why.
+fn fail(plan: &Plan, report: &Report, fault: Fault) -> ! {
     report.fault(fault);
+    if fault.step == Step::Exec {
+        kernel::say_not_executed(plan, fault.errno);
+        clone::exit_now(NOT_EXECUTED);
+    }
     clone::exit_now(1)
 }
 

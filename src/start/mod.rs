@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::notify::Notify;
-use crate::plan::{Facts, Frame, Plan, Step};
+use crate::plan::{Facts, Frame, Plan};
 use crate::spawn;
 use crate::state::{Container, Init, Status, gate};
 use crate::sys::fd;
@@ -55,15 +55,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
     let report = gate::open(container.dir())?;
     let fault = spawn::wait_past_gate(report.as_fd())?;
     gate::remove(container.path())?;
-    match fault {
-        None => {}
-        // A container that has ended, with 255 and the reason on its stderr. runc and crun start it too,
-        // and engines restart it, or show its log, by that.
-        Some(fault) if fault.step == Step::Exec => {
-            context.log.debug(|| explain(&container, fault).to_string());
-            return Ok(());
-        }
-        Some(fault) => return Err(explain(&container, fault)),
+    if let Some(fault) = fault {
+        let error = explain(&container, fault);
+        return context.log.unless_started(error);
     }
     if context.global.verify {
         look(&container, init, context.verify())?;
