@@ -202,6 +202,24 @@ fn an_execs_terminal_has_the_clients_size_and_its_exit_code_is_the_clients() {
 }
 
 #[test]
+fn a_window_that_changes_its_size_does_so_in_the_container() {
+    let host = TestHost::new();
+    host.busybox(&["-d", "--name", "web"], &["sleep", "100"])
+        .ok();
+    let script = "trap 'stty size; exit 0' WINCH; echo ready; while true; do sleep 0.05; done";
+    for verb in [
+        &["exec", "-it", "web"] as &[&str],
+        &["run", "--rm", "-it", "--network", "none", "busybox"],
+    ] {
+        let mut client = Terminal::of(host.command(&[verb, &["sh", "-c", script]].concat()));
+        client.shows("ready");
+        client.resizes(41, 123);
+        client.shows("41 123");
+        assert_eq!(client.code(), Some(0), "{verb:?}");
+    }
+}
+
+#[test]
 fn streams_of_an_exec_are_whole_however_large_and_kept_apart() {
     let host = TestHost::new();
     host.busybox(&["-d", "--name", "web"], &["sleep", "100"])

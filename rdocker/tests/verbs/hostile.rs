@@ -197,6 +197,60 @@ fn an_image_with_a_stop_signal_that_nobody_knows_is_stopped_by_sigterm() {
 }
 
 #[test]
+fn k8_what_a_container_writes_forges_no_line_of_its_log_and_no_key_of_a_terminal() {
+    let host = TestHost::new();
+    let forged = r#"{"log":"forged\n","stream":"stderr"}"#;
+    let script = r#"printf '\r\n%s\n\377\033[2J\n' "$1""#;
+    let name = "a=\u{1b}[2J";
+    let flags = ["--name", "web", "--label", name];
+    host.busybox(&flags, &["sh", "-c", script, "sh", forged])
+        .ok();
+    let log = fs::read_to_string(host.inspect("web", "{{.LogPath}}")).unwrap();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    assert!(lines.iter().all(|line| line["stream"] == "stdout"), "{log}");
+    assert_eq!(lines[1]["log"], format!("{forged}\n"));
+    let labels = ["ps", "-a", "--format", "{{.Labels}}"];
+    let shown = host.run(&labels).ok();
+    assert!(
+        shown.contains("[2J") && !shown.contains('\u{1b}'),
+        "{shown:?}"
+    );
+    // A log that kept lines as they are would have that line, and the label has the key.
+    assert!(
+        serde_json::from_str::<serde_json::Value>(forged).is_ok(),
+        "control"
+    );
+    let kept = host.inspect("web", "{{json .Config.Labels}}");
+    assert!(kept.contains("u001b"), "control: {kept}");
+}
+
+#[test]
+fn k12_what_a_check_says_is_bounded() {
+    let host = TestHost::new();
+    let check = "echo begin; yes | head -c 100000";
+    let flags = ["-d", "--name", "web", "--health-interval", "100ms"];
+    let health = ["--health-cmd", check];
+    host.busybox(&[&flags[..], &health].concat(), &["sleep", "100"])
+        .ok();
+    eventually("a check", || {
+        host.inspect("web", "{{.State.Health.Status}}") == "healthy"
+    });
+    let said = "{{len (index .State.Health.Log 0).Output}}";
+    assert_eq!(host.inspect("web", said), "4096");
+    let begin = "{{slice (index .State.Health.Log 0).Output 0 5}}";
+    assert_eq!(host.inspect("web", begin), "begin");
+    assert_eq!(
+        host.run(&["exec", "web", "sh", "-c", check]).out.len(),
+        100_006,
+        "control"
+    );
+}
+
+#[test]
 fn values_of_an_image_decide_nothing_on_the_host() {
     let host = TestHost::new();
     let canary = canary(&host);

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Rows and columns of the terminal.
 pub const SIZE: (u16, u16) = (31, 97);
@@ -56,6 +58,20 @@ impl Terminal {
             self.shown
                 .push_str(&String::from_utf8_lossy(&chunk[..length]));
         }
+    }
+
+    /// Gives the window another size, as a user who drags its corner.
+    pub fn resizes(&mut self, rows: u16, columns: u16) {
+        let size = rustix::termios::Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(&self.master, size).unwrap();
+        // The kernel tells the terminal's foreground group alone, which the test has not made.
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
+        kill(pid, Signal::SIGWINCH).unwrap();
     }
 
     /// The program's exit code.
