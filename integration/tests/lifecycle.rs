@@ -608,8 +608,10 @@ fn a_program_that_execve_refuses_has_been_started_and_has_ended() {
     let path = bundle.save().to_str().expect("UTF-8");
     let words = ["run", "--detach", "--bundle", path, bundle.id()];
     let _ = runtime.call(&words).run().exits(0);
-    let state = runtime.call(&["state", bundle.id()]).run().exits(0).json();
-    assert_eq!(state["status"], "stopped");
+    wait_for("the end of the program", || {
+        let state = runtime.call(&["state", bundle.id()]).run().exits(0).json();
+        state["status"] == "stopped"
+    });
     let _ = runtime.call(&["delete", bundle.id()]).run().exits(0);
 }
 
