@@ -666,6 +666,24 @@ fn a_failed_create_writes_no_pid_file() {
 }
 
 #[test]
+fn list_needs_no_more_descriptors_for_more_containers() {
+    const FEW: &[&str] = &["prlimit", "--nofile=16:16"];
+    let runtime = Runtime::new();
+    let bundles: Vec<_> = (0..12).map(|_| runtime.bundle()).collect();
+    let containers: Vec<_> = bundles
+        .iter()
+        .map(|bundle| runtime.create(bundle))
+        .collect();
+    let list = runtime.call(&["list", "--quiet"]).run().succeeds();
+    assert_eq!(list.stdout.lines().count(), containers.len());
+    let table = runtime.call(&["list"]).through(FEW).run().succeeds();
+    assert_eq!(
+        (table.stdout.lines().count(), table.stderr.as_str()),
+        (13, "")
+    );
+}
+
+#[test]
 fn list_shows_each_container_as_a_table_as_json_and_as_ids() {
     let runtime = Runtime::new();
     let empty = runtime.call(&["list", "--format", "json"]).run().succeeds();
