@@ -10,6 +10,7 @@ use crate::monitor::wire::Request;
 use crate::ui::Ui;
 use crate::ui::terminal::DetachKeys;
 
+use super::exec::EXIT_DETACHED;
 use super::pump::{Options, Outcome, Pump, exit};
 
 /// Attach local standard input, output, and error streams to a running container
@@ -76,7 +77,8 @@ impl Attach {
         match pump.run(&mut session, ui)? {
             Outcome::Detached => {
                 ui.error_line("read escape sequence")?;
-                events::container(host, &container.record, "detach", &[])
+                events::container(host, &container.record, "detach", &[])?;
+                exit(EXIT_DETACHED)
             }
             Outcome::Exited(code) => exit(code),
         }

@@ -18,7 +18,7 @@ use crate::ui::terminal::{self, DetachKeys};
 use super::pump::{Options, Outcome, Pump, exit};
 
 /// Exit code of a client that left its program running, as Docker's.
-const EXIT_DETACHED: i32 = 1;
+pub const EXIT_DETACHED: i32 = 1;
 
 /// Execute a command in a running container
 #[derive(Debug, clap::Args)]

@@ -1,4 +1,5 @@
 use crate::host::TestHost;
+use crate::terminal::Terminal;
 
 #[test]
 fn run_keeps_stdout_stderr_and_exit_code_apart() {
@@ -180,6 +181,32 @@ fn a_terminal_has_its_size_and_passes_the_exit_code() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("33 99"), "{text}");
     assert_eq!(output.status.code(), Some(5), "{text}");
+}
+
+#[test]
+fn whoever_detaches_leaves_the_program_running_and_attach_says_so_by_its_code() {
+    let host = TestHost::new();
+    let run = [
+        "run",
+        "-it",
+        "--network",
+        "none",
+        "--name",
+        "web",
+        "busybox",
+    ];
+    let mut client = Terminal::of(host.command(&[&run[..], &["cat"]].concat()));
+    client.types("one\r");
+    client.shows("one\r\none");
+    client.types("\x10\x11");
+    assert_eq!(client.code(), Some(0));
+    let mut client = Terminal::of(host.command(&["attach", "web"]));
+    client.types("two\r");
+    client.shows("two\r\ntwo");
+    client.types("\x10\x11");
+    client.shows("read escape sequence");
+    assert_eq!(client.code(), Some(1));
+    assert_eq!(host.inspect("web", "{{.State.Status}}"), "running");
 }
 
 #[test]
