@@ -50,7 +50,7 @@ pub fn run(args: &Args, context: &mut Context, out: &mut dyn Write) -> Result<()
                     Format::Json => {
                         objects.push(json(&container.record.view(status, owner), false)?)
                     }
-                    Format::Table => rows.push(cells(&container.record, status, owner)),
+                    Format::Table => rows.push(row(&container.record, status, owner)),
                 }
             }
             // Deleted since, or not made completely.
@@ -63,7 +63,7 @@ pub fn run(args: &Args, context: &mut Context, out: &mut dyn Write) -> Result<()
     let text = match args.format {
         Format::Json if objects.is_empty() => "null\n".to_owned(),
         Format::Json => format!("[{}]\n", objects.join(",")),
-        Format::Table => table(rows),
+        Format::Table => table(&rows),
     };
     print(out, &text)
 }
@@ -107,40 +107,33 @@ fn json(value: &impl serde::Serialize, pretty: bool) -> Result<String> {
     text.map_err(|error| Error::Failed(format!("print JSON: {error}")))
 }
 
-/// The line of one container.
-fn cells(record: &Record, status: Status, owner: &str) -> [String; 6] {
+/// Between two cells of a row: no path contains it. One string for a row keeps a long list small.
+const NEXT: char = '\0';
+
+/// The row of one container.
+fn row(record: &Record, status: Status, owner: &str) -> String {
     let init = record.init.filter(|_| status != Status::Stopped);
-    [
-        record.id.clone(),
-        init.map_or(0, |init| init.pid).to_string(),
-        status.to_string(),
-        record.bundle.clone(),
-        record.created.clone(),
-        owner.to_owned(),
-    ]
+    let pid = init.map_or(0, |init| init.pid);
+    let (id, bundle, created) = (&record.id, &record.bundle, &record.created);
+    format!("{id}{NEXT}{pid}{NEXT}{status}{NEXT}{bundle}{NEXT}{created}{NEXT}{owner}")
 }
 
 /// runc's columns, each as wide as its widest cell and three blanks.
-fn table(mut rows: Vec<[String; 6]>) -> String {
-    rows.insert(
-        0,
-        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from),
-    );
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].len())
-            .max()
-            .unwrap_or(0)
-            .max(9)
-            + 3
-    };
-    let widths: Vec<usize> = (0..5).map(width).collect();
+fn table(rows: &[String]) -> String {
+    const HEADER: &str = "ID\0PID\0STATUS\0BUNDLE\0CREATED\0OWNER";
+    let rows = || std::iter::once(HEADER).chain(rows.iter().map(String::as_str));
+    let mut widths = [9; 5];
+    for row in rows() {
+        for (width, cell) in widths.iter_mut().zip(row.split(NEXT)) {
+            *width = cell.len().max(*width);
+        }
+    }
     let mut text = String::new();
-    for row in &rows {
-        for (cell, width) in row.iter().zip(&widths) {
+    for row in rows() {
+        for (column, cell) in row.split(NEXT).enumerate() {
+            let width = widths.get(column).map_or(0, |width| width + 3);
             text.push_str(&format!("{cell:<width$}"));
         }
-        text.push_str(&row[5]);
         text.push('\n');
     }
     text
