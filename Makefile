@@ -18,7 +18,7 @@ TEST_PACKAGES := $(TRY_PACKAGES) runc crun strace valgrind uidmap libseccomp-dev
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build release install deb reproducible try test lint docs bench fuzz sbom audit
+.PHONY: build release install deb reproducible try test lint docs bench order fuzz sbom audit
 
 # What `keel --version` shows; "unknown" in a build from an archive.
 build release: export KEEL_COMMIT ?= $(shell git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)
@@ -85,6 +85,13 @@ docs:
 # More peers or fewer scenarios: make bench BENCH='--peer youki=/path --only exec'
 bench: build
 	cargo run --release -p bench -- --json target/bench.json --svg target/bench.svg $(BENCH)
+
+# The functions that keel executes on its usual ways, which the linker puts side by side; by stepping
+# through them, which takes a minute. For another compiler, or after much has changed.
+order: build
+	KEEL_SYMBOLS=1 cargo build --release -p keel
+	cargo run --release -p bench -- --order src/functions.order
+	cargo build --release -p keel
 
 # Hostile input for what keel reads, FUZZ_SECONDS for each target: nightly Rust, and
 # `cargo install cargo-fuzz`. Findings are in fuzz/artifacts. Without the address sanitizer, as

@@ -1,18 +1,38 @@
 //! Linker flags of the keel binary.
 
+use std::env;
+use std::path::Path;
+
+/// The names of functions, as `bench --order` writes them.
+const ORDER: &str = "src/functions.order";
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=KEEL_COMMIT");
+    println!("cargo::rerun-if-env-changed=KEEL_SYMBOLS");
+    println!("cargo::rerun-if-changed={ORDER}");
     // A static position-independent binary relocates itself at each start: packed, the relocations
     // take an eighth of the space (glibc 2.36, binutils 2.38).
     println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+    let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    // GNU ld does not know how to do the rest; Rust links with LLD on this architecture.
+    let has_lld = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
+    if is_release && env::var_os("KEEL_SYMBOLS").is_none() {
         // The profile's `strip` is lost for a package with settings of its own.
         println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
     }
-    // Decoders of many types come out the same: one copy is enough. GNU ld does not know how; Rust
-    // links with LLD on this architecture.
-    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+    if has_lld {
+        // Decoders of many types come out the same: one copy is enough.
         println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+    }
+    if is_release && has_lld {
+        // What a container's way goes through lies side by side, so that the kernel maps a third of
+        // the program, not all of it. Names that a newer compiler makes otherwise do no harm, and no
+        // good: `make order` writes the file anew.
+        let order = Path::new(env!("CARGO_MANIFEST_DIR")).join(ORDER);
+        println!(
+            "cargo::rustc-link-arg-bins=-Wl,--symbol-ordering-file={},--no-warn-symbol-ordering",
+            order.display()
+        );
     }
 }

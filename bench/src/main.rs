@@ -10,6 +10,8 @@ mod filter;
 mod host;
 mod measure;
 mod memory_floor;
+#[cfg(target_arch = "x86_64")]
+mod order;
 mod plot;
 mod report;
 mod runtime;
@@ -50,6 +52,11 @@ struct Args {
     /// machine's own cgroups, which need a memory controller
     #[arg(long)]
     memory_floor: bool,
+    /// Write the functions of keel that its usual commands execute, for the linker, and stop; its
+    /// binary must have symbols
+    #[cfg(target_arch = "x86_64")]
+    #[arg(long, value_name = "FILE")]
+    order: Option<PathBuf>,
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -83,6 +90,10 @@ fn run(args: &Args) -> Result<(), String> {
     }
     if args.memory_floor {
         return memory_floor::print(out, args.keel.as_deref(), &args.peer);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(file) = &args.order {
+        return order::write(args.keel.as_deref(), file);
     }
     let host = Host::prepare()?;
     let runtimes = Runtime::find(&host, args.keel.as_deref(), &args.peer)?;
