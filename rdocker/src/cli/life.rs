@@ -232,7 +232,12 @@ impl Kill {
             let container = Containers::new(host).find(name).map_err(refuse)?;
             container.require_running().map_err(refuse)?;
             let mut session = Session::connect(&container).map_err(refuse)?;
-            session.request(&Request::Kill { signal })
+            session.request(&Request::Kill { signal })?;
+            if signal == libc::SIGKILL {
+                // Whoever comes next finds it stopped. A monitor that is gone has seen its end.
+                let _ = session.wait(false);
+            }
+            Ok(())
         })
     }
 }
