@@ -23,9 +23,11 @@ DESTDIR ?=
 # What `keel --version` shows; "unknown" in a build from an archive.
 build release: export KEEL_COMMIT ?= $(shell git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)
 
+# keel alone: features that others want of its dependencies change the names in src/functions.order.
 build:
 	integration/setup/packages $(BUILD_PACKAGES)
-	cargo build --release
+	cargo build --release -p keel
+	cargo build --release --workspace --exclude keel
 
 # As people get it: without the paths of the machine that built it.
 release: CRATES ?= -p keel -p rdocker
@@ -61,7 +63,8 @@ reproducible:
 # Real containers from real root file systems.
 try:
 	integration/setup/packages $(TRY_PACKAGES)
-	cargo build --release -p keel -p rdocker
+	cargo build --release -p keel
+	cargo build --release -p rdocker
 	integration/setup/demo $(RELEASE)/keel $(RELEASE)/rdocker
 
 lint:
