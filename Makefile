@@ -30,10 +30,11 @@ build:
 	cargo build --release --workspace --exclude keel
 
 # As people get it: without the paths of the machine that built it.
-release: CRATES ?= -p keel -p rdocker
+release: CRATES ?= keel rdocker
 release: REMAP = "--remap-path-prefix=$(CURDIR)=/keel", "--remap-path-prefix=$(CARGO_HOME)=/cargo"
 release:
-	cargo build --release $(CRATES) --config 'target.$(TARGET).rustflags = [$(REMAP)]'
+	for crate in $(CRATES); do \
+		cargo build --release -p $$crate --config 'target.$(TARGET).rustflags = [$(REMAP)]' || exit; done
 
 # make install PREFIX=/usr DESTDIR=/tmp/package
 install: release docs
@@ -91,7 +92,7 @@ bench: build
 
 # The functions that keel executes on its usual ways, which the linker puts side by side; by stepping
 # through them, which takes a minute. For another compiler, or after much has changed.
-order: build
+order:
 	KEEL_SYMBOLS=1 cargo build --release -p keel
 	cargo run --release -p bench -- --order src/functions.order
 	cargo build --release -p keel

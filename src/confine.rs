@@ -1,5 +1,5 @@
-//! Takes from keel what it does not need while it waits for a container in the foreground, and to
-//! remove it.
+//! Takes from keel what it does not need while it waits for a process in the foreground, and to remove
+//! the container after it.
 //!
 //! Not before the container's process is there: it would inherit all of it. What this kernel does not
 //! have is done without, as it guards against bugs of keel that nobody knows. Not for containers whose
@@ -91,7 +91,7 @@ const FOR_SYSTEMD: &[&str] = &["connect", "getsockopt", "setsockopt", "shutdown"
 /// New memory, and what memory may be used for: not for code.
 const WITHOUT_CODE: &[&str] = &["mmap", "mprotect"];
 
-/// Confines keel to what waiting for a process takes, which another command has been asked for.
+/// Confines keel to what waiting for a process takes. Nothing is to be removed after it.
 pub fn to_waiting() {
     confine(&[WAITING], &[]);
 }

@@ -145,14 +145,14 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     if kinds & namespaces::PID != 0 {
         process.follow(&plan)?;
     }
+    let verify = context.verify();
     let promised = Promised {
         last: affinity.1,
         scheduler,
         terminal,
         pidfd_socket: args.pidfd_socket.as_deref(),
-        verify: context.verify(),
+        verify,
     };
-    let verify = promised.verify;
     let terminal = let_go(&mut process, &plan, &container, promised)?;
     process
         .wait_for_exec(&plan)

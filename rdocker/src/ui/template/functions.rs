@@ -305,6 +305,7 @@ fn verb_text(verb: char, value: &Value, precision: Option<usize>) -> String {
         _ => display(value),
     }
 }
+
 /// The parts between separators; no separator gives the single characters, as Go's strings.Split.
 fn split(text: &str, separator: &str) -> Value {
     if separator.is_empty() {
