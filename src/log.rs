@@ -50,6 +50,8 @@ pub struct Log {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
+    /// [`Style::Plain`] if stderr is a terminal, else [`Style::Text`]: asked when there is something to write.
+    ByTerminal,
     /// The message alone: someone is reading it on a terminal.
     Plain,
     Text,
@@ -89,14 +91,12 @@ impl Log {
 
     /// A log on stderr: on a terminal, text is the message alone.
     pub fn stderr(format: Format, level: Level) -> Self {
-        let stderr = std::io::stderr();
         let style = match format {
             Format::Json => Style::Json,
-            Format::Text if stderr.is_terminal() => Style::Plain,
-            Format::Text => Style::Text,
+            Format::Text => Style::ByTerminal,
         };
         Self {
-            out: Box::new(stderr),
+            out: Box::new(std::io::stderr()),
             repeat: None,
             style,
             level,
@@ -159,10 +159,18 @@ impl Log {
     /// One line by one write, so that lines of runtimes that share a file do not mix.
     fn write(&mut self, level: &'static str, message: &str, fields: Map<String, Value>) {
         let time = rfc3339(SystemTime::now(), Precision::Seconds);
+        if self.style == Style::ByTerminal {
+            self.style = match std::io::stderr().is_terminal() {
+                true => Style::Plain,
+                false => Style::Text,
+            };
+        }
         let line = match self.style {
             Style::Plain if level == "error" => format!("keel: {message}\n"),
             Style::Plain => format!("keel: {level}: {message}\n"),
-            Style::Text => format!("time=\"{time}\" level={level} msg={}\n", quoted(message)),
+            Style::Text | Style::ByTerminal => {
+                format!("time=\"{time}\" level={level} msg={}\n", quoted(message))
+            }
             Style::Json => {
                 let mut object = fields;
                 object.insert("level".into(), level.into());

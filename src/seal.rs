@@ -95,7 +95,7 @@ fn read_only_mount() -> io::Result<OwnedFd> {
 
 /// What the kernel shows of this process's memory.
 fn memory() -> io::Result<Memory> {
-    let stat = fd::read_kernel_bytes(File::open("/proc/self/stat")?)?;
+    let stat = fd::read_record(File::open("/proc/self/stat")?)?;
     let stat: procfs::process::Stat =
         procfs::FromRead::from_read(stat.as_slice()).map_err(io::Error::other)?;
     let pair = |from: Option<u64>, to: Option<u64>| Some([from?, to?]);

@@ -12,11 +12,11 @@ use integration::{Bundle, Call, Kind, Runtime};
 const TOLERANCE: u64 = 10;
 
 /// System calls of all processes of a command, busybox's `true` among them (15).
-const RUN: u64 = 414;
+const RUN: u64 = 408;
 /// See [`RUN`].
-const EXEC: u64 = 211;
+const EXEC: u64 = 205;
 /// See [`RUN`].
-const STATE: u64 = 49;
+const STATE: u64 = 46;
 
 /// Thousands of instructions of a debug build.
 const KILO_PLAN: u64 = 2500;

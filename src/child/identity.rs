@@ -30,7 +30,9 @@ pub fn assume(plan: &Plan) -> Result<(), Fault> {
     }
     // Root may enter where the user may not, and the reverse on a network file system.
     let early = nix::unistd::chdir(process.cwd.as_c_str());
-    if process.caps.is_some() {
+    // Who stays root loses none by it.
+    let keeps = process.caps.is_some() && process.uid != 0;
+    if keeps {
         proc::set_keep_capabilities(true).at(Step::Uid, 0)?;
     }
     proc::set_gid(process.gid).at(Step::Gid, 0)?;
@@ -46,7 +48,9 @@ pub fn assume(plan: &Plan) -> Result<(), Fault> {
     if let Some(sets) = &process.caps {
         let permitted = sets.permitted | plan.borrowed();
         caps::set(sets.effective, permitted, sets.inheritable).at(Step::Capabilities, 0)?;
-        proc::set_keep_capabilities(false).at(Step::Capabilities, 0)?;
+        if keeps {
+            proc::set_keep_capabilities(false).at(Step::Capabilities, 0)?;
+        }
         // What cannot be raised is left out with a warning, see `validate`; and kernels can be told
         // (PR_SET_SECUREBITS) to raise nothing.
         let _ = caps::set_ambient(sets.ambient & permitted & sets.inheritable);

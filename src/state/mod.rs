@@ -128,7 +128,7 @@ impl Init {
 
 fn stat(pid: i32) -> Option<procfs::process::Stat> {
     let file = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?;
-    let stat = fd::read_kernel_bytes(file).ok()?;
+    let stat = fd::read_record(file).ok()?;
     procfs::FromRead::from_read(stat.as_slice()).ok()
 }
 

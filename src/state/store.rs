@@ -15,6 +15,7 @@ use super::{Record, Status, gate};
 use crate::cgroups::{self, Driver};
 use crate::error::code::Code;
 use crate::error::{Error, Result};
+use crate::sys::fd;
 
 const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -98,7 +99,7 @@ impl Store {
 
     fn read(dir: File, path: PathBuf) -> Result<Container> {
         let file = path.join(RECORD);
-        let text = match fs::read(&file) {
+        let text = match read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound),
             other => other.map_err(|error| Error::host("read", file.display(), error))?,
         };
@@ -230,7 +231,7 @@ impl Container {
     /// [`Error::Host`] or [`Error::Spec`] if it cannot be read any more.
     pub fn spec(&self) -> Result<oci_spec::runtime::Spec> {
         let file = self.path.join(CONFIG);
-        let text = fs::read(&file).map_err(|error| Error::host("read", file.display(), error))?;
+        let text = read(&file).map_err(|error| Error::host("read", file.display(), error))?;
         crate::bundle::parse_spec(&text, &file.display().to_string())
     }
 
@@ -303,6 +304,11 @@ fn file_options() -> fs::OpenOptions {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW);
     options
+}
+
+/// A file of a container, which mostly has less than a page: nothing is asked for its size.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    File::open(path).and_then(fd::read_kernel_bytes)
 }
 
 fn find_dir(path: &Path) -> Result<File> {

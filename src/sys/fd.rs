@@ -39,6 +39,26 @@ pub fn read_kernel_bytes(file: File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// All of a file of procfs that is one record, such as `/proc/PID/stat`: the kernel gives out as much of
+/// a record as there is room for, so less than that is the end.
+///
+/// # Errors
+/// Those of read(2), and `InvalidData` for a record that is longer than a page.
+pub fn read_record(mut file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; PAGE];
+    let len = loop {
+        match file.read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    if len == PAGE {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
 /// What the kernel gives out at once of most such files.
 const PAGE: usize = 4096;
 
