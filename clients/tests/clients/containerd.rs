@@ -173,6 +173,9 @@ const ROWS: &[Row] = &[
     ),
 ];
 
+/// `ctr run` opens its end of the output in the background and gives that up when the program has
+/// ended: on a busy machine it lost what a short program printed in 3 of 1,600 runs with keel, in 1 of
+/// 1,600 with runc, in none of a program that slept before its end. Such a run is tried twice.
 #[test]
 fn containerd_works_with_it() {
     let machine = Machine::start();
@@ -180,7 +183,12 @@ fn containerd_works_with_it() {
     let token = machine.token().to_owned();
     import(&machine, &token);
     machine.try_all("containerd", ROWS, |machine: &Machine, script| {
-        machine.sh(&format!("{WORDS}{script}"))
+        let output = machine.sh(&format!("{WORDS}{script}"));
+        let is_repeatable = script.starts_with("$R --rm ");
+        if is_repeatable && output.code == 0 && output.text.is_empty() {
+            return machine.sh(&format!("{WORDS}{script}"));
+        }
+        output
     });
     import(&machine, "default");
     machine.run_scripts_of("containerd");
