@@ -438,6 +438,23 @@ fn the_roots_propagation_is_as_asked() {
 }
 
 #[test]
+fn without_the_roots_propagation_what_is_mounted_below_it_follows_the_host_one_way() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    let host = HostMount::tmpfs(&bundle.rootfs().join("srv"));
+    host.change(MsFlags::MS_SHARED);
+    let all = mounts(&runtime, &mut bundle);
+    let fields = |at| &mount_at(&all, at).expect("mounted").optional;
+    assert!(
+        fields("/srv").iter().all(|it| it.starts_with("master:")),
+        "{:?}",
+        fields("/srv")
+    );
+    assert!(!fields("/srv").is_empty());
+    assert!(!fields("/").iter().any(|it| it.starts_with("shared:")));
+}
+
+#[test]
 fn tmpcopyup_keeps_what_was_there() {
     let runtime = Runtime::new();
     let mut bundle = runtime.bundle();

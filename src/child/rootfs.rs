@@ -33,15 +33,12 @@ pub fn enter_mount_namespace(plan: &Plan, fds: &Fds) -> Result<OwnedFd, Fault> {
         // As in runc, on a mount of its own, by which all of them can be unmounted.
         let tree = at(mount::clone_tree(place.as_fd(), c"", Reach::Tree))?;
         mount::move_mount(tree.as_fd(), place.as_fd()).at(Step::Rootfs, 0)?;
-        let private = Attr {
-            propagation: libc::MS_PRIVATE,
-            ..Attr::default()
-        };
+        let private = propagation(libc::MS_PRIVATE);
         set_attr(tree.as_fd(), private, Reach::Tree).at(Step::Rootfs, 0)?;
         return Ok(tree);
     }
-    let propagation = libc::MS_REC | plan.host_propagation;
-    mount::set_propagation(c"/", propagation).at(Step::Propagation, 0)?;
+    let host = libc::MS_REC | plan.host_propagation;
+    mount::set_propagation(c"/", host).at(Step::Propagation, 0)?;
     if plan.host_propagation == libc::MS_SHARED {
         // pivot_root(2) refuses a shared parent; what lies below stays shared.
         mount::set_propagation(c"/", libc::MS_PRIVATE).at(Step::Propagation, 0)?;
@@ -59,12 +56,9 @@ pub fn enter_mount_namespace(plan: &Plan, fds: &Fds) -> Result<OwnedFd, Fault> {
             own.as_fd()
         }
     };
-    let alone = Attr {
-        propagation: match plan.host_propagation {
-            libc::MS_SLAVE if plan.root_propagation.is_some() => libc::MS_SLAVE,
-            _ => libc::MS_PRIVATE,
-        },
-        ..Attr::default()
+    let below = match plan.host_propagation {
+        libc::MS_SLAVE => libc::MS_SLAVE,
+        _ => libc::MS_PRIVATE,
     };
     // With a shared host the mount that holds the directory may not be the parent of the new root,
     // which pivot_root(2) wants private; `/` is.
@@ -73,8 +67,20 @@ pub fn enter_mount_namespace(plan: &Plan, fds: &Fds) -> Result<OwnedFd, Fault> {
         _ => place,
     };
     mount::move_mount(tree, parent.as_fd()).at(Step::Rootfs, 0)?;
-    set_attr(tree, alone, Reach::Tree).at(Step::Rootfs, 0)?;
+    set_attr(tree, propagation(below), Reach::Tree).at(Step::Rootfs, 0)?;
+    if plan.root_propagation.is_none() {
+        // As in runc since 1.2: what is mounted below the root follows the host, the root does not.
+        set_attr(tree, propagation(libc::MS_PRIVATE), Reach::One).at(Step::Rootfs, 0)?;
+    }
     at(tree.try_clone_to_owned().map_err(|_| Errno::EMFILE))
+}
+
+/// A change of propagation (`MS_*`) alone.
+fn propagation(flag: u64) -> Attr {
+    Attr {
+        propagation: flag,
+        ..Attr::default()
+    }
 }
 
 /// Makes the mounts of the plan, in order.
@@ -239,11 +245,7 @@ fn attach(
         set_own(entry, |attr| set_attr(made, attr, Reach::One)).at(Step::MountAttr, index)?;
     }
     for (flag, reach) in &entry.propagation {
-        let change = Attr {
-            propagation: *flag,
-            ..Attr::default()
-        };
-        set_attr(made, change, *reach).at(Step::MountPropagation, index)?;
+        set_attr(made, propagation(*flag), *reach).at(Step::MountPropagation, index)?;
     }
     Ok(())
 }
