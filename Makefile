@@ -77,6 +77,7 @@ test:
 	integration/setup/packages $(TEST_PACKAGES)
 	$(MAKE) lint
 	cargo build --release -p keel
+	integration/setup/order
 	cargo build --workspace
 	RUST_BACKTRACE=0 cargo test --workspace --no-fail-fast
 	integration/guest/test --release
@@ -96,6 +97,7 @@ order:
 	KEEL_SYMBOLS=1 cargo build --release -p keel
 	cargo run --release -p bench -- --order src/functions.order
 	cargo build --release -p keel
+	integration/setup/order
 
 # Hostile input for what keel reads, FUZZ_SECONDS for each target: nightly Rust, and
 # `cargo install cargo-fuzz`. Findings are in fuzz/artifacts. Without the address sanitizer, as

@@ -28,11 +28,13 @@ fn main() {
     if is_release && has_lld {
         // What a container's way goes through lies side by side, so that the kernel maps a third of
         // the program, not all of it. Names that a newer compiler makes otherwise do no harm, and no
-        // good: `make order` writes the file anew.
+        // good: `make order` writes the file anew, and `make test` looks into the map for them.
         let order = Path::new(env!("CARGO_MANIFEST_DIR")).join(ORDER);
         println!(
             "cargo::rustc-link-arg-bins=-Wl,--symbol-ordering-file={},--no-warn-symbol-ordering",
             order.display()
         );
+        let map = env::var("OUT_DIR").expect("cargo sets it");
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-demangle,-Map={map}/keel.map");
     }
 }
