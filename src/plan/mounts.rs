@@ -334,6 +334,10 @@ const REPLACED: u64 = MOUNT_ATTR_RDONLY
     | MOUNT_ATTR_NOEXEC
     | MOUNT_ATTR_NOSYMFOLLOW;
 
+/// Words of buildah's `--volume` and `--mount`, about labels and owners, that it leaves in the options of
+/// a bind (1.28 does). crun and runc 1.1 hand them to the kernel, which ignores them.
+const CALLERS_WORDS: [&CStr; 3] = [c"U", c"Z", c"z"];
+
 fn bind_source(
     mount: &oci::Mount,
     reach: Reach,
@@ -351,7 +355,10 @@ fn bind_source(
         context.bundle.join(source).as_os_str(),
         &format!("{at}.source"),
     )?;
-    if let Some((key, _)) = options.params.first() {
+    let is_callers = |(key, value): &&(CString, Option<CString>)| {
+        value.is_none() && CALLERS_WORDS.contains(&key.as_c_str())
+    };
+    if let Some((key, _)) = options.params.iter().find(|param| !is_callers(param)) {
         // In runc's words.
         let why = format!(
             "bind mounts cannot have any filesystem-specific options applied, and {key:?} is one"
@@ -619,6 +626,17 @@ mod tests {
             })
             .collect();
         assert_eq!(inside, [None, Some(c"/m/x"), None, None, None]);
+    }
+
+    #[test]
+    fn a_bind_may_have_the_words_that_buildah_leaves_in_it() {
+        let bind = |options: &str| {
+            mount(&format!(
+                r#"{{"destination":"/x","source":"/y","options":["rbind",{options}]}}"#
+            ))
+        };
+        assert!(bind(r#""z","U""#).is_ok() && bind(r#""Z""#).is_ok());
+        assert!(bind(r#""z=1""#).is_err() && bind(r#""z","mode=1""#).is_err());
     }
 
     #[test]

@@ -38,6 +38,12 @@ const ROWS: &[Row] = &[
         &["passwd"],
     ),
     Row::new(
+        "a bind with words for buildah itself",
+        "mkdir /run/b/z; $R -v /run/b/z:/mnt:z,U --user app w -- touch /mnt/x; \
+         $R --mount type=cache,target=/c,Z w -- touch /c/x; stat -c %u /run/b/z/x",
+        &["1000"],
+    ),
+    Row::new(
         "the host's network",
         "buildah run --network host w -- ip link",
         &["lo"],
