@@ -26,7 +26,7 @@ use crate::container::spec::{self, Facts};
 use crate::container::{cgroup, id, network, start};
 use crate::dockerfile::{Command, Run};
 use crate::error::{Error, Result};
-use crate::image::instruction::{command_line, workdir};
+use crate::image::instruction::{command_line, is_variable, workdir};
 use crate::network::attach::{self, Attached};
 use crate::network::sandbox::Sandbox as Netns;
 use crate::network::{DEFAULT, Wish};
@@ -232,6 +232,7 @@ impl Work<'_, '_> {
         let options = self.build.options;
         let image = &self.state.config.config;
         let mut env = image.env.clone();
+        env.retain(|word| is_variable(word));
         env.extend(arguments.iter().cloned());
         env.extend(self.scope.proxies());
         env.extend(prepared.env().iter().cloned());

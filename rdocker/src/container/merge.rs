@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::api::Config;
 use crate::error::{Error, Result};
 use crate::image::config::{Healthcheck, RunConfig};
+use crate::image::instruction::is_variable;
 
 /// PATH of a container whose image and user set none (moby `oci.DefaultPathEnv`).
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -21,7 +22,7 @@ pub fn with_image(mut config: Config, image: &RunConfig) -> Result<Config> {
     };
     or(&mut config.user, &image.user);
     or(&mut config.working_dir, &image.working_dir);
-    for variable in &image.env {
+    for variable in image.env.iter().filter(|word| is_variable(word)) {
         let key = key_of(variable);
         if !config.env.iter().any(|mine| key_of(mine) == key) {
             config.env.push(variable.clone());

@@ -133,6 +133,13 @@ pub fn env_value<'e>(env: &'e [String], name: &str) -> Option<&'e str> {
         .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
 }
 
+/// Whether a word of an image's environment is one: `NAME=value`. A bare name is none, so that it
+/// can neither take a variable away nor stand for the host's (CVE-2026-57231).
+pub fn is_variable(word: &str) -> bool {
+    let name = word.split_once('=').map_or("", |(name, _)| name);
+    !name.is_empty() && !word.contains('\0')
+}
+
 /// Sets a variable in its place, or adds it.
 pub fn set_env(env: &mut Vec<String>, key: &str, value: &str) {
     let line = format!("{key}={value}");

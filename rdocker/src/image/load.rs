@@ -190,6 +190,9 @@ impl Images<'_> {
     }
 }
 
+/// The most that the environment and the labels of an image may be together, in bytes.
+const VALUES_MAX: usize = 1 << 20;
+
 /// Checks what a configuration must say before its layers are worth unpacking.
 pub(super) fn check_config(config: &ImageConfig, layers: usize) -> Result<()> {
     let wrong = |why: String| Err(Error::document("image configuration", why));
@@ -204,6 +207,12 @@ pub(super) fn check_config(config: &ImageConfig, layers: usize) -> Result<()> {
         return wrong(format!(
             "it names {diff_ids} layers, and the manifest {layers}"
         ));
+    }
+    let env = config.config.env.iter().map(String::len);
+    let labels = config.config.labels.iter();
+    let labels = labels.map(|(key, value)| key.len() + value.len());
+    if env.chain(labels).sum::<usize>() > VALUES_MAX {
+        return wrong("its environment and labels are larger than 1 MiB".to_owned());
     }
     Ok(())
 }

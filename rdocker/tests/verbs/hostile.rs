@@ -162,21 +162,20 @@ fn h10_files_of_an_image_that_never_end_do_not_hang_a_start() {
     assert_eq!(naive.unwrap().code(), Some(124), "control");
 }
 
-/// A stop signal that `import` refuses may still come in an archive.
-#[test]
-fn an_image_with_a_stop_signal_that_nobody_knows_is_stopped_by_sigterm() {
-    let host = TestHost::new();
-    let dir = host.path().join("archive");
+/// Loads busybox under this name with a configuration that `import` would refuse.
+fn archived(host: &TestHost, name: &str, config: serde_json::Value) -> crate::host::Done {
+    let dir = host.path().join(name);
     fs::create_dir(&dir).unwrap();
     fs::rename(busybox_tar(&dir), dir.join("layer.tar")).unwrap();
     let layer = Digest::of(&fs::read(dir.join("layer.tar")).unwrap());
     let config = serde_json::json!({
         "architecture": Platform::host().architecture,
         "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "StopSignal": "NONSENSE"},
+        "config": config,
         "rootfs": {"type": "layers", "diff_ids": [layer]},
     });
-    let manifest = r#"[{"Config":"config.json","RepoTags":["odd:1"],"Layers":["layer.tar"]}]"#;
+    let manifest =
+        format!(r#"[{{"Config":"config.json","RepoTags":["{name}:1"],"Layers":["layer.tar"]}}]"#);
     fs::write(dir.join("config.json"), config.to_string()).unwrap();
     fs::write(dir.join("manifest.json"), manifest).unwrap();
     let tar = dir.join("odd.tar").display().to_string();
@@ -185,7 +184,15 @@ fn an_image_with_a_stop_signal_that_nobody_knows_is_stopped_by_sigterm() {
         .args(["-cf", &tar, "manifest.json", "config.json", "layer.tar"])
         .status();
     assert!(made.unwrap().success());
-    host.run(&["load", "-i", &tar]).ok();
+    host.run(&["load", "-i", &tar])
+}
+
+/// A stop signal that `import` refuses may still come in an archive.
+#[test]
+fn an_image_with_a_stop_signal_that_nobody_knows_is_stopped_by_sigterm() {
+    let host = TestHost::new();
+    let config = serde_json::json!({"Env": ["PATH=/bin"], "StopSignal": "NONSENSE"});
+    archived(&host, "odd", config).ok();
     let polite = "trap 'exit 4' TERM; touch /ready; while true; do sleep 0.1; done";
     let flags = ["run", "-d", "--network", "none", "--name", "web", "odd:1"];
     host.run(&[&flags[..], &["sh", "-c", polite]].concat()).ok();
@@ -226,6 +233,44 @@ fn k8_what_a_container_writes_forges_no_line_of_its_log_and_no_key_of_a_terminal
     );
     let kept = host.inspect("web", "{{json .Config.Labels}}");
     assert!(kept.contains("u001b"), "control: {kept}");
+}
+
+#[test]
+fn k9_names_and_sizes_in_an_image_take_nothing_from_the_host() {
+    let host = TestHost::new();
+    // SECRET is in our own environment, PATH in everybody's.
+    let env = ["A=1", "SECRET", "PATH", "=x", "*", "NUL=a\0b", "B=", "C==c"];
+    archived(&host, "odd", serde_json::json!({ "Env": env })).ok();
+    let run = |args: &[&str]| {
+        let mut command = host.command(&["run", "--rm", "--network", "none"]);
+        let output = command.env("SECRET", "of the host").args(args).output();
+        let output = output.unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{error}");
+        let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        lines.retain(|line| !line.starts_with("HOSTNAME=") && !line.starts_with("HOME="));
+        lines.sort();
+        lines
+    };
+    let path = format!("PATH={}", rdocker::container::merge::DEFAULT_PATH);
+    let clean = ["A=1", "B=", "C==c", &path];
+    assert_eq!(run(&["odd:1", "env"]), clean);
+    let given = run(&["-e", "SECRET", "odd:1", "env"]);
+    assert!(given.contains(&"SECRET=of the host".to_owned()), "control");
+    let file = "FROM odd:1\nRUN env | grep -v -e HOSTNAME= -e HOME= > /env\n";
+    let build = ["build", "--network", "none", "-q", "-t", "built", "-"];
+    host.run_with(&build, file.as_bytes()).ok();
+    let built = run(&["built", "cat", "/env"]);
+    assert!(!built.iter().any(|line| line.starts_with("SECRET")));
+    assert!(built.contains(&"A=1".to_owned()), "control: {built:?}");
+    // A megabyte of values is an image's whole right.
+    let labels = |size: usize| serde_json::json!({"Labels": {"l": "x".repeat(size)}});
+    let why = archived(&host, "large", labels(1 << 20)).fails(1);
+    assert!(why.contains("labels are larger than 1 MiB"), "{why}");
+    archived(&host, "fits", labels((1 << 20) - 1)).ok();
 }
 
 #[test]
