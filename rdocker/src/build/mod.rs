@@ -4,15 +4,18 @@
 //! one's result. A step that needs files works on an overlay of the layers so far; its upper
 //! directory *is* the next layer. Steps without files start nothing.
 //!
+//! - [`project`]: a Dockerfile and its context.
 //! - [`context`], [`git`], [`remote`]: where files come from.
 //! - [`ignore`], [`glob`]: which of them are seen.
 //! - [`tree`]: files listed by content, and copied as listed.
 //! - [`scope`], [`mount`], [`chmod`]: what instructions mean.
 //! - [`key`], [`cache`]: what was built before.
 //! - [`stage`], [`transfer`], [`run`], [`source`]: the steps themselves.
+//! - [`check`]: what its author may not mean.
 //! - [`output`]: where the result goes.
 
 pub mod cache;
+pub mod check;
 pub mod chmod;
 pub mod context;
 pub mod git;
@@ -23,6 +26,7 @@ pub mod mount;
 mod mounts;
 pub mod output;
 mod points;
+pub mod project;
 mod prune;
 pub mod remote;
 pub mod report;
@@ -39,7 +43,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::container::api::Resources;
-use crate::dockerfile::{Dockerfile, Instruction, parse};
+use crate::dockerfile::{Dockerfile, Instruction};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::config::ImageConfig;
@@ -52,6 +56,7 @@ use crate::store::digest::Digest;
 use crate::store::lease::Lease;
 use context::{Context, Place};
 use ignore::Ignore;
+use project::Project;
 pub use prune::{Caches, prune, usage};
 use report::{At, Event, Report};
 pub use sandbox::Sandbox;
@@ -120,6 +125,8 @@ pub struct Built {
     pub layers: Vec<PathBuf>,
     /// The local image that the target began with.
     pub base: Option<Digest>,
+    /// What its author may not have meant.
+    pub findings: check::Findings,
     /// The configuration of the result, also if no step made it.
     last: ImageConfig,
 }
@@ -195,21 +202,13 @@ pub fn build(
     report: &dyn Report,
     sandbox: &Arc<Sandbox>,
 ) -> Result<Built> {
-    let context = Context::open(lease, place)?;
-    let (file_name, text) = context.dockerfile(options.dockerfile.as_deref())?;
-    let ignore = context.ignore(&file_name)?;
-    let file = parse(&text)?;
-    let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    let target_name = options.target.clone().unwrap_or_default();
-    let globals = Globals::new(
-        options.arguments.clone(),
-        &platform,
-        &target_name,
-        &file.arguments,
-        file.escape,
-    )?;
-    let target = target(&file, options.target.as_deref())?;
-    let needed = needed(&file, &globals, target)?;
+    let project = Project::open(lease, place, options)?;
+    let needed = project.needed()?;
+    let file = &project.file;
+    let platform = project.platform.clone();
+    if let Some(why) = project.check(images, options, &needed)?.error() {
+        return Err(Error::Invalid(why));
+    }
     let count = |(stage, _): (&crate::dockerfile::Stage, &bool)| stage.steps.len() + 1;
     let steps = file
         .stages
@@ -233,18 +232,18 @@ pub fn build(
         images,
         lease,
         options,
-        file: &file,
-        file_name: &file_name,
-        globals: &globals,
-        context: &context,
-        ignore: &ignore,
+        file,
+        file_name: &project.file_name,
+        globals: &project.globals,
+        context: &project.context,
+        ignore: &project.ignore,
         named: named(lease, options)?,
         runtime: Runtime::find(host, "")?,
         report,
         sandbox: Arc::clone(sandbox),
         platform,
         steps,
-        epoch: globals.epoch(),
+        epoch: project.globals.epoch(),
         known,
         pull: &pull,
         board: Board {
@@ -254,8 +253,8 @@ pub fn build(
         needed,
         snapshots: source::Snapshots::default(),
     };
-    let state = build.run(target)?;
-    let unused = globals.unused();
+    let state = build.run(project.target)?;
+    let unused = project.globals.unused();
     if !unused.is_empty() {
         let list = unused.join(" ");
         report.step(Event::Warning(&format!(
@@ -263,6 +262,8 @@ pub fn build(
         )));
     }
     Ok(Built {
+        // By now every base image is here.
+        findings: project.check(images, options, &build.needed)?,
         layers: build.paths(&state.chains),
         last: state.config,
         configs: state.configs,
@@ -431,7 +432,7 @@ mod tests {
     use super::*;
 
     fn plan(text: &str, target: Option<&str>) -> Result<Vec<bool>> {
-        let file = parse(text.as_bytes()).unwrap();
+        let file = crate::dockerfile::parse(text.as_bytes()).unwrap();
         let globals = Globals::new(
             BTreeMap::new(),
             &Platform::host(),

@@ -30,6 +30,9 @@ const PROXIES: [&str; 10] = [
 /// An argument with a meaning to the builder itself.
 pub const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
+/// Arguments with a meaning to BuildKit begin so.
+const BUILDKIT: &str = "BUILDKIT_";
+
 /// What was given with `--build-arg`, and what the first `ARG`s say.
 #[derive(Debug, Default)]
 pub struct Globals {
@@ -111,17 +114,32 @@ impl Globals {
     /// # Errors
     /// What is wrong with it.
     pub fn expand(&self, text: &str) -> Result<String, String> {
+        self.with(|expand| expand.word(text))
+    }
+
+    /// The variables of such a word that have neither a value nor a default.
+    pub fn unset(&self, text: &str) -> Vec<String> {
+        self.with(|expand| expand.unset(text))
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&Expand<'_>) -> T) -> T {
         let lookup = |name: &str| {
             self.declared
                 .get(name)
                 .or_else(|| self.predefined.get(name))
                 .cloned()
         };
-        Expand {
+        f(&Expand {
             escape: self.escape,
             lookup: &lookup,
-        }
-        .word(text)
+        })
+    }
+
+    /// What a `FROM` line may name.
+    pub fn names(&self) -> BTreeSet<String> {
+        let known = self.declared.keys().chain(self.predefined.keys());
+        let asked = self.asked.lock().expect("no holder panics");
+        known.cloned().chain(asked.iter().cloned()).collect()
     }
 
     /// Seconds since 1970 that nothing in the image is later than, if the build was told so.
@@ -137,7 +155,7 @@ impl Globals {
         };
         self.given
             .keys()
-            .filter(|name| !known(name) && *name != EPOCH)
+            .filter(|name| !known(name) && *name != EPOCH && !name.starts_with(BUILDKIT))
             .cloned()
             .collect()
     }

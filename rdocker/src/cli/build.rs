@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::build::context::Place;
 use crate::build::output::{self, Output};
+use crate::build::project::Project;
 use crate::build::{self, Built, Given, Options, Sandbox};
 use crate::container::api::{Resources, Ulimit};
 use crate::container::parse::value;
@@ -24,6 +25,7 @@ use crate::ui::Ui;
 use crate::ui::build::{Style, report};
 use crate::ui::format::size;
 
+use super::check::{self, Call, Method};
 use super::filter::Filters;
 use super::size as tree_size;
 use super::transfer::{registry_options, to_file_or_stdout};
@@ -48,6 +50,12 @@ pub struct Build {
     /// Additional build contexts (name=path)
     #[arg(long, value_name = "NAME=PATH")]
     build_context: Vec<String>,
+    /// What to do instead of a build ("check", "outline" or "targets", with ",format=json")
+    #[arg(long, value_name = "METHOD", default_value = "build", value_parser = Call::parse)]
+    call: Call,
+    /// Look for mistakes in the Dockerfile, and build nothing: --call=check
+    #[arg(long)]
+    check: bool,
     /// Images here or in registries to consider as cache sources
     #[arg(long, value_name = "IMAGE")]
     cache_from: Vec<String>,
@@ -192,6 +200,12 @@ impl Build {
         };
         let store = Store::open(&host.data_root)?;
         let images = Images::new(&store);
+        let call = if self.check { Call::CHECK } else { self.call };
+        if call.method != Method::Build {
+            let lease = store.lease()?;
+            let project = Project::open(&lease, &place, &options)?;
+            return call.run(&project, images, &options, ui);
+        }
         let sandbox = Sandbox::enter(host)?;
         let lease = store.lease()?;
         let shown = report(style);
@@ -224,6 +238,9 @@ impl Build {
                 .map_err(|errno| Error::host("write", path, errno))?;
         }
         drop(lease);
+        if style != Style::Quiet {
+            check::summary(&built.findings, ui)?;
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 mod args;
 mod attach;
 mod build;
+mod check;
 mod commit;
 mod cp;
 mod create;

@@ -10,10 +10,16 @@ const DOCKERFILE_MAX: usize = 16 << 20;
 pub struct Line {
     /// Number of its first line, from 1.
     pub number: usize,
+    /// Number of its last line, here-documents included.
+    pub last: usize,
     /// The text, continuation lines joined, comments in between left out.
     pub text: String,
     /// The here-documents that follow it.
     pub heredocs: Vec<Heredoc>,
+    /// The comments right above it, without `#`.
+    pub comments: Vec<String>,
+    /// An empty line between its parts.
+    pub gap: Option<usize>,
 }
 
 /// The text between `<<NAME` and the line `NAME`.
@@ -143,15 +149,18 @@ impl<'a> Splitter<'a> {
 
     /// The next instruction.
     fn line(&mut self) -> Result<Option<Line>, Error> {
+        let mut comments = Vec::new();
         let (mut line, number) = loop {
             let Some(line) = self.take() else {
                 return Ok(None);
             };
-            if !line.trim().is_empty() && !is_comment(line) {
-                break (line.trim_start(), self.at);
+            match line.trim().strip_prefix('#') {
+                Some(comment) => comments.push(comment.trim().to_owned()),
+                None if line.trim().is_empty() => comments.clear(),
+                None => break (line.trim_start(), self.at),
             }
         };
-        let mut text = String::new();
+        let (mut text, mut gap) = (String::new(), None);
         loop {
             let (part, goes_on) = self.continuation(line);
             text.push_str(part);
@@ -159,11 +168,19 @@ impl<'a> Splitter<'a> {
                 break;
             }
             // Comments and empty lines between the parts belong to neither.
-            let next = std::iter::from_fn(|| self.take())
-                .find(|line| !line.trim().is_empty() && !is_comment(line));
+            let next = loop {
+                match self.take() {
+                    Some(next) if next.trim().is_empty() => gap = gap.or(Some(self.at)),
+                    Some(next) if is_comment(next) => {}
+                    next => break next,
+                }
+            };
             match next {
                 Some(next) => line = next,
-                None => break,
+                None => {
+                    gap = None;
+                    break;
+                }
             }
         }
         let mut heredocs = Vec::new();
@@ -175,8 +192,11 @@ impl<'a> Splitter<'a> {
         }
         Ok(Some(Line {
             number,
+            last: self.at,
             text: text.trim_end().to_owned(),
             heredocs,
+            comments,
+            gap,
         }))
     }
 

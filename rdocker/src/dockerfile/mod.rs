@@ -4,13 +4,14 @@
 //! - [`parse`]: a logical line becomes an [`Instruction`]; lines become [`Stage`]s.
 //! - [`flags`]: the `--flag` words between an instruction's name and its arguments.
 //! - [`word`]: quotes and `$variables`.
+//! - [`suggest`]: the word that was meant.
 //!
 //! Source: docs.docker.com, "Dockerfile reference" (syntax docker/dockerfile:1).
 
 pub mod flags;
 pub mod lines;
 pub mod parse;
-mod suggest;
+pub mod suggest;
 #[cfg(test)]
 mod tests;
 pub mod word;

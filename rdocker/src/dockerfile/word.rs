@@ -49,8 +49,31 @@ impl Expand<'_> {
         Ok(self.lexer(text, Quotes::Keep)?.out)
     }
 
+    /// The variables that a word uses and that are neither set nor have a default.
+    pub fn unset(&self, text: &str) -> Vec<String> {
+        let mut lexer = self.begin(text, Quotes::Remove);
+        // What is wrong besides is told when the word is needed.
+        let _ = lexer.run(None);
+        lexer.unset
+    }
+
+    /// The same of the text of a here-document.
+    pub fn unset_in_text(&self, text: &str) -> Vec<String> {
+        let mut lexer = self.begin(text, Quotes::Keep);
+        let _ = lexer.run(None);
+        lexer.unset
+    }
+
     fn lexer(&self, text: &str, quotes: Quotes) -> Result<Lexer<'_>, String> {
-        let mut lexer = Lexer {
+        let mut lexer = self.begin(text, quotes);
+        lexer
+            .run(None)
+            .map_err(|why| format!("failed to process {text:?}: {why}"))?;
+        Ok(lexer)
+    }
+
+    fn begin(&self, text: &str, quotes: Quotes) -> Lexer<'_> {
+        Lexer {
             chars: text.chars().collect(),
             at: 0,
             expand: *self,
@@ -59,11 +82,8 @@ impl Expand<'_> {
             out: String::new(),
             word: None,
             words: Vec::new(),
-        };
-        lexer
-            .run(None)
-            .map_err(|why| format!("failed to process {text:?}: {why}"))?;
-        Ok(lexer)
+            unset: Vec::new(),
+        }
     }
 }
 
@@ -76,6 +96,8 @@ struct Lexer<'a> {
     out: String,
     word: Option<String>,
     words: Vec<String>,
+    /// Variables that gave nothing.
+    unset: Vec<String>,
 }
 
 impl Lexer<'_> {
@@ -215,7 +237,8 @@ impl Lexer<'_> {
             if name.is_empty() {
                 return Ok("$".to_owned());
             }
-            return Ok((self.expand.lookup)(&name).unwrap_or_default());
+            let value = (self.expand.lookup)(&name);
+            return Ok(self.or_unset(&name, value));
         }
         self.at += 1;
         let name = self.name();
@@ -224,7 +247,7 @@ impl Lexer<'_> {
         }
         let value = (self.expand.lookup)(&name);
         match self.next() {
-            Some('}') => Ok(value.unwrap_or_default()),
+            Some('}') => Ok(self.or_unset(&name, value)),
             Some(':') => match self.next() {
                 Some(op @ ('-' | '+' | '?')) => {
                     let set = value.filter(|value| !value.is_empty());
@@ -239,6 +262,14 @@ impl Lexer<'_> {
             Some(c) => Err(format!("unsupported modifier ({c}) in substitution")),
             None => Err("unexpected end of statement while looking for matching }".to_owned()),
         }
+    }
+
+    /// The value, or nothing, of which a note is taken.
+    fn or_unset(&mut self, name: &str, value: Option<String>) -> String {
+        value.unwrap_or_else(|| {
+            self.unset.push(name.to_owned());
+            String::new()
+        })
     }
 
     /// The rest of a substitution up to `stop`, expanded.

@@ -213,6 +213,53 @@ fn a_source_date_makes_two_builds_the_same() {
 }
 
 #[test]
+fn checks_are_told_after_a_build_and_instead_of_one() {
+    let project = Project::new();
+    let file = "# V is the version\nARG V=1\nFROM busybox AS Base\nCMD echo $V\nENV A=$PAHT\n";
+    let built = project.build("checked", file, &[]);
+    let wanted = [
+        " 3 warnings found (use rdocker build --check to expand):",
+        " - StageNameCasing: Stage name 'Base' should be lowercase (line 3)",
+        " - JSONArgsRecommended: ",
+        " - UndefinedVar: Usage of undefined variable '$PAHT' (did you mean $PATH?) (line 5)",
+    ];
+    for line in wanted {
+        assert!(built.err.contains(line), "{line}: {}", built.err);
+    }
+    built.ok();
+    let quiet = project.build("checked", file, &["-q"]);
+    assert_eq!(quiet.err, "");
+    let looked = project.build("looked", file, &["--check"]);
+    assert!(
+        looked
+            .out
+            .starts_with("Check complete, 3 warnings have been found!\n\nWARNING: Stage"),
+        "{}",
+        looked.out
+    );
+    assert!(looked.out.contains("   3 | >>> FROM busybox AS Base\n"));
+    looked.fails(1);
+    project.host.run(&["inspect", "looked"]).fails(1);
+    let clean = project.build("x", "FROM busybox\n", &["--check"]).ok();
+    assert_eq!(clean, "Check complete, no warnings found.");
+    let strict = format!("# check=error=true;skip=UndefinedVar\n{file}");
+    let why = project.build("strict", &strict, &[]).fails(1);
+    let rules = "lint violation found for rules: JSONArgsRecommended, StageNameCasing";
+    assert!(why.contains(rules), "{why}");
+    project.host.run(&["inspect", "strict"]).fails(1);
+    let targets = project.build("x", file, &["--call", "targets"]).ok();
+    assert_eq!(
+        targets.lines().nth(1).map(str::trim),
+        Some("base (default)")
+    );
+    let outline = project.build("x", file, &["--call=outline"]).ok();
+    assert!(
+        outline.ends_with("V           1       is the version"),
+        "{outline}"
+    );
+}
+
+#[test]
 fn limits_and_hosts_reach_the_step() {
     let project = Project::new();
     let flags = [

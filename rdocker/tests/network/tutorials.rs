@@ -11,10 +11,11 @@ use crate::lan::sh;
 
 /// A Debian root file system with these packages, made before there is a host without a network.
 fn debian(packages: &str, dir: &Path) -> Option<String> {
+    let name = packages.split(',').next().unwrap_or_default();
     if std::env::var("KEEL_SOAK").as_deref() != Ok("full") {
         return None;
     }
-    let tar = dir.join("debian.tar").to_str().unwrap().to_owned();
+    let tar = dir.join(format!("{name}.tar")).to_str().unwrap().to_owned();
     let made = Command::new("mmdebstrap")
         .args(["--variant=apt", "--include", packages, "bookworm", &tar])
         .status();
@@ -110,11 +111,13 @@ fn a_web_container_asks_a_linked_postgresql() {
     );
 }
 
-/// Tutorial 0: a blog of Node.js, published with `-p 4000:4000`.
+/// Tutorial 0: a blog of Node.js, published with `-p 4000:4000`; in the long form a browser looks at
+/// it, with its scripts run.
 #[test]
 fn a_node_server_is_reached_at_its_published_port() {
     let dir = tempfile::tempdir().unwrap();
     let tar = debian("nodejs", dir.path());
+    let browser = debian("chromium,fonts-dejavu-core", dir.path());
     let host = TestHost::new();
     let base = match &tar {
         Some(tar) => {
@@ -127,8 +130,9 @@ fn a_node_server_is_reached_at_its_published_port() {
             "FROM busybox\nCOPY root /\nENV PATH=/usr/bin:$PATH\n"
         }
     };
-    let page = "require('http').createServer((q, a) => a.end('<h1>hexo ' + process.version + '</h1>'))\
-        .listen(4000);";
+    let page = "require('http').createServer((q, a) => { a.setHeader('Content-Type', 'text/html');\
+        a.end('<h1>hexo ' + process.version + '</h1><p></p><script>\
+        document.querySelector(\"p\").textContent = 6 * 7</script>') }).listen(4000);";
     std::fs::write(dir.path().join("server.js"), page).unwrap();
     let server = "RUN mkdir -p /hexofile\nWORKDIR /hexofile\nCOPY server.js .\nEXPOSE 4000\n\
         CMD [\"node\", \"server.js\"]\n";
@@ -148,5 +152,27 @@ fn a_node_server_is_reached_at_its_published_port() {
     assert_eq!(
         host.run(&["port", "blog"]).ok(),
         "4000/tcp -> 0.0.0.0:4000\n4000/tcp -> [::]:4000"
+    );
+    let Some(browser) = browser else { return };
+    host.run(&["import", &browser, "browser"]).ok();
+    let look = [
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "--shm-size",
+        "256m",
+        "browser",
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--dump-dom",
+        "http://localhost:4000/",
+    ];
+    let seen = host.run(&look).ok();
+    assert!(
+        seen.contains("<h1>hexo v") && seen.contains("<p>42</p>"),
+        "{seen}"
     );
 }
