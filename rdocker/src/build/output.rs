@@ -10,8 +10,8 @@ use super::context::open_directory;
 use super::ignore::Ignore;
 use super::tree::{self, Filter, Owner, Place, Shape};
 use crate::error::{Error, Result};
-use crate::image::layer::Form;
 use crate::image::layer::pack::pack;
+use crate::image::layer::{Form, unpack};
 use crate::image::tar::Writer;
 use crate::image::{self, Images, overlay};
 use crate::store::digest::Digest;
@@ -33,6 +33,10 @@ pub enum Output {
     Tar(PathBuf),
     /// An archive for `load`, which is an OCI layout too; `-` is stdout.
     Archive(PathBuf),
+    /// The same as a directory.
+    Layout(PathBuf),
+    /// Nowhere: only the cache has it.
+    Nothing,
 }
 
 impl Output {
@@ -48,6 +52,7 @@ impl Output {
             });
         }
         let (mut kind, mut dest, mut names, mut push) = (None, None, Vec::new(), false);
+        let mut is_archive = true;
         for field in text.split(',') {
             let (key, value) = field.split_once('=').unwrap_or((field, "true"));
             match key.trim() {
@@ -55,9 +60,10 @@ impl Output {
                 "dest" => dest = Some(PathBuf::from(value)),
                 "name" => names.push(value.to_owned()),
                 "push" => push = value == "true",
+                "tar" => is_archive = value == "true",
                 // What images here are anyway, or what changes only how they are compressed.
                 "oci-mediatypes" | "compression" | "compression-level" | "force-compression"
-                | "rewrite-timestamp" | "store" | "unpack" | "tar" | "annotation" => {}
+                | "rewrite-timestamp" | "store" | "unpack" | "annotation" => {}
                 other => return Err(format!("unknown output field {other:?}")),
             }
         }
@@ -69,8 +75,10 @@ impl Output {
         Ok(match kind.unwrap_or_default() {
             "local" => Self::Local(dest(None)?),
             "tar" => Self::Tar(dest(Some("-"))?),
+            "docker" | "oci" if !is_archive => Self::Layout(dest(None)?),
             "docker" if dest(None).is_ok() => Self::Archive(dest(None)?),
             "oci" => Self::Archive(dest(Some("-"))?),
+            "cacheonly" => Self::Nothing,
             "docker" | "image" => Self::Image { names, push },
             "registry" => Self::Image { names, push: true },
             other => return Err(format!("unknown output type {other:?}")),
@@ -124,6 +132,26 @@ pub fn to_archive(built: &Built, lease: &Lease<'_>, to: &mut dyn Write) -> Resul
     })
 }
 
+/// Unpacks an archive that `write` gives into a directory: it is made, and what is there is kept.
+///
+/// # Errors
+/// The archive cannot be made, the directory not written.
+pub fn to_layout(
+    lease: &Lease<'_>,
+    dir: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    let spool = lease.scratch();
+    let at = |errno| Error::host("write", &spool, errno);
+    let mut file = fs::File::create_new(&spool).map_err(at)?;
+    write(&mut file)?;
+    fs::create_dir_all(dir).map_err(|errno| Error::host("create directory", dir, errno))?;
+    let archive = fs::File::open(&spool).map_err(at)?;
+    unpack(archive, open_directory(dir)?.as_fd(), Form::Plain).map_err(image::Error::from)?;
+    let _ = fs::remove_file(&spool);
+    Ok(())
+}
+
 fn with_root<T>(built: &Built, lease: &Lease<'_>, f: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let dir = lease.scratch();
     let merged = overlay::mount_layers(&built.layers, &dir)?;
@@ -170,6 +198,9 @@ mod tests {
             ("type=local,dest=o", Output::Local("o".into())),
             ("type=tar,dest=o.tar", Output::Tar("o.tar".into())),
             ("type=tar", Output::Tar("-".into())),
+            ("type=cacheonly", Output::Nothing),
+            ("type=oci,dest=d,tar=false", Output::Layout("d".into())),
+            ("type=oci,dest=d,tar=true", Output::Archive("d".into())),
             ("type=oci,dest=o", Output::Archive("o".into())),
             ("type=docker,dest=o", Output::Archive("o".into())),
             ("type=docker,name=a", image(false)),

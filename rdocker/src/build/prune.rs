@@ -23,10 +23,19 @@ pub struct Caches {
 impl Caches {
     /// Bytes that would be free without them: each layer once, and none that an image has too.
     pub fn reclaimable(&self) -> u64 {
+        self.sum(|row| !row.shared)
+    }
+
+    /// Bytes that they take, those that images have too counted.
+    pub fn total(&self) -> u64 {
+        self.sum(|_| true)
+    }
+
+    fn sum(&self, counts: impl Fn(&Row) -> bool) -> u64 {
         let mut layers: Vec<(&str, u64)> = self
             .steps
             .iter()
-            .filter(|row| !row.shared)
+            .filter(|row| counts(row))
             .filter_map(|row| Some((row.chain.as_deref()?, row.size)))
             .collect();
         layers.sort_unstable();

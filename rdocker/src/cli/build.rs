@@ -68,6 +68,9 @@ pub struct Build {
     /// Set metadata for an image
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
+    /// Write what came of the build to the file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
     /// Set the networking mode for the RUN instructions during build
     #[arg(long, value_name = "MODE", default_value = "")]
     network: String,
@@ -164,6 +167,10 @@ struct Limits {
 #[derive(Debug, clap::Args)]
 struct Accepted {
     #[arg(long, hide = true)]
+    annotation: Vec<String>,
+    #[arg(long, hide = true)]
+    attest: Vec<String>,
+    #[arg(long, hide = true)]
     builder: Option<String>,
     #[arg(long, hide = true)]
     cache_to: Vec<String>,
@@ -185,13 +192,36 @@ struct Accepted {
     rm: bool,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
     sbom: Option<Option<String>>,
+    #[arg(long, hide = true)]
+    squash: bool,
+}
+
+impl Accepted {
+    /// What of it somebody may count on.
+    fn warn(&self, ui: &mut Ui) -> Result<()> {
+        if self.squash {
+            ui.warn("--squash does nothing: copy from a stage into an empty one instead")?;
+        }
+        if !self.annotation.is_empty() {
+            ui.warn("--annotation does nothing: manifests are written without; use --label")?;
+        }
+        // Every image tells of its steps, so that `inline` is what is done anyway.
+        let elsewhere = |text: &&String| !text.contains("type=inline");
+        for text in self.cache_to.iter().filter(elsewhere) {
+            ui.warn(format_args!(
+                "--cache-to {text} does nothing: any image that was pushed is a --cache-from"
+            ))?;
+        }
+        Ok(())
+    }
 }
 
 impl Build {
     /// Builds, and puts the result where `--output` says.
     pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
         let outputs = self.outputs()?;
-        let options = self.options(host, &outputs)?;
+        let options = self.options(host, &outputs, ui)?;
+        self.accepted.warn(ui)?;
         let place = Place::find(&self.context)?;
         let style = if self.quiet {
             Style::Quiet
@@ -237,8 +267,13 @@ impl Build {
             std::fs::write(path, id.to_string())
                 .map_err(|errno| Error::host("write", path, errno))?;
         }
+        if let Some(path) = &self.metadata_file {
+            let text = metadata(built.id().as_ref(), &options);
+            let text = serde_json::to_vec_pretty(&text).unwrap_or_default();
+            std::fs::write(path, text).map_err(|errno| Error::host("write", path, errno))?;
+        }
         drop(lease);
-        if style != Style::Quiet {
+        if !matches!(style, Style::Quiet | Style::Rawjson) {
             check::summary(&built.findings, ui)?;
         }
         Ok(())
@@ -263,7 +298,7 @@ impl Build {
         Ok(outputs)
     }
 
-    fn options(&self, host: &Host, outputs: &[Output]) -> Result<Options> {
+    fn options(&self, host: &Host, outputs: &[Output], ui: &mut Ui) -> Result<Options> {
         let mut names = self.tag.clone();
         for output in outputs {
             if let Output::Image { names: more, .. } = output {
@@ -305,7 +340,7 @@ impl Build {
             cache_from: self
                 .cache_from
                 .iter()
-                .map(|text| cache_source(text))
+                .map(|text| cache_source(text, ui))
                 .collect::<Result<Vec<_>>>()?
                 .concat(),
             pull: self.pull,
@@ -361,16 +396,14 @@ impl Build {
                 output::to_archive(built, lease, to)
             }),
             Output::Archive(path) => {
-                let id = output::to_image(built, images, lease, &[])?;
-                let mut names: Vec<String> = options.tags.iter().map(ToString::to_string).collect();
-                for name in &names {
-                    images.tag(&id.to_string(), name)?;
-                }
-                if names.is_empty() {
-                    names.push(id.to_string());
-                }
+                let names = named(built, images, lease, options)?;
                 to_file_or_stdout(file(path).as_deref(), |to| Ok(images.save(&names, to)?))
             }
+            Output::Layout(dir) => {
+                let names = named(built, images, lease, options)?;
+                output::to_layout(lease, dir, |to| Ok(images.save(&names, to)?))
+            }
+            Output::Nothing => Ok(()),
             Output::Image { .. } => {
                 let id = output::to_image(built, images, lease, &options.tags)?;
                 self.tell(&id, options, ui)
@@ -388,6 +421,38 @@ impl Build {
         }
         Ok(())
     }
+}
+
+/// Enters a result as an image, and gives what `save` calls it by.
+fn named(
+    built: &Built,
+    images: Images<'_>,
+    lease: &Lease<'_>,
+    options: &Options,
+) -> Result<Vec<String>> {
+    let id = output::to_image(built, images, lease, &[])?;
+    let mut names: Vec<String> = options.tags.iter().map(ToString::to_string).collect();
+    for name in &names {
+        images.tag(&id.to_string(), name)?;
+    }
+    if names.is_empty() {
+        names.push(id.to_string());
+    }
+    Ok(names)
+}
+
+/// `--metadata-file`: the keys that buildx writes for an image.
+fn metadata(id: Option<&Digest>, options: &Options) -> serde_json::Value {
+    let mut value = serde_json::json!({});
+    if let Some(id) = id {
+        value["containerimage.config.digest"] = id.to_string().into();
+        value["containerimage.digest"] = id.to_string().into();
+    }
+    if !options.tags.is_empty() {
+        let names: Vec<String> = options.tags.iter().map(ToString::to_string).collect();
+        value["image.name"] = names.join(",").into();
+    }
+    value
 }
 
 fn is_entitlement(name: &str) -> bool {
@@ -422,7 +487,7 @@ fn pairs(flag: &str, list: &[String]) -> Result<BTreeMap<String, String>> {
 }
 
 /// The images of `NAME[,NAME…]` or `type=registry,ref=NAME`.
-fn cache_source(text: &str) -> Result<Vec<String>> {
+fn cache_source(text: &str, ui: &mut Ui) -> Result<Vec<String>> {
     if !text.contains('=') {
         return Ok(text.split(',').map(str::to_owned).collect());
     }
@@ -432,6 +497,13 @@ fn cache_source(text: &str) -> Result<Vec<String>> {
     };
     match (field("type"), field("ref")) {
         (None | Some("registry"), Some(name)) => Ok(vec![name.to_owned()]),
+        // A cache that is not read makes a build slower, and not wrong.
+        (Some("local" | "gha" | "s3" | "azblob"), _) => {
+            ui.warn(format_args!(
+                "--cache-from {text} does nothing: only images are read"
+            ))?;
+            Ok(Vec::new())
+        }
         _ => Err(Error::Hinted {
             message: format!("invalid cache source {text:?}"),
             hint: "name an image, or give type=registry,ref=IMAGE".to_owned(),

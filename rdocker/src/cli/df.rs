@@ -157,30 +157,7 @@ impl Details {
         let containers = Containers::new(host).list()?;
         let Usage { images, .. } = Images::new(&store).usage()?;
         let caches = build::usage(host, &store, tree_size::tree)?;
-        let mut build: Vec<Value> = Vec::new();
-        for step in &caches.steps {
-            let used = Timestamp::from_second(step.used).unwrap_or(now);
-            build.push(json!({
-                "ID": short_id(&step.key),
-                "CacheType": "regular",
-                "Description": printable(&step.text),
-                "Size": size(step.size, 3),
-                "LastUsedSince": format!("{} ago", age(since(used, now))),
-                "UsageCount": step.uses.to_string(),
-                "Shared": step.shared.to_string(),
-            }));
-        }
-        for (_, name, bytes) in &caches.mounts {
-            build.push(json!({
-                "ID": printable(name),
-                "CacheType": "exec.cachemount",
-                "Description": "",
-                "Size": size(*bytes, 3),
-                "LastUsedSince": "",
-                "UsageCount": "",
-                "Shared": "false",
-            }));
-        }
+        let build = build_rows(&caches, now);
         let users = |image: &Image| {
             let id = image.id.to_string();
             containers.iter().filter(|c| c.record.image == id).count()
@@ -239,6 +216,93 @@ impl Details {
             size(self.build_bytes, 4)
         ))?;
         BUILD.show(ui, None, &self.build)
+    }
+}
+
+/// Steps and directories that builds keep.
+fn build_rows(caches: &build::Caches, now: Timestamp) -> Vec<Value> {
+    let mut rows: Vec<Value> = Vec::new();
+    for step in &caches.steps {
+        let used = Timestamp::from_second(step.used).unwrap_or(now);
+        rows.push(json!({
+            "ID": short_id(&step.key),
+            "CacheType": "regular",
+            "Description": printable(&step.text),
+            "Size": size(step.size, 3),
+            "LastUsedSince": format!("{} ago", age(since(used, now))),
+            "UsageCount": step.uses.to_string(),
+            "Shared": step.shared.to_string(),
+        }));
+    }
+    for (_, name, bytes) in &caches.mounts {
+        rows.push(json!({
+            "ID": printable(name),
+            "CacheType": "exec.cachemount",
+            "Description": "",
+            "Size": size(*bytes, 3),
+            "LastUsedSince": "",
+            "UsageCount": "",
+            "Shared": "false",
+        }));
+    }
+    rows
+}
+
+const DU: Columns = Columns {
+    template: "{{.ID}}\t{{.Reclaimable}}\t{{.Size}}\t{{.LastUsedSince}}",
+    headers: &[("LastUsedSince", "LAST ACCESSED")],
+};
+
+/// Disk usage of builds
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "rdocker builder du [OPTIONS]")]
+pub struct BuilderDu {
+    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Show each record whole
+    #[arg(long)]
+    verbose: bool,
+}
+
+impl BuilderDu {
+    /// Lists what `builder prune --all` removes, and sums.
+    pub fn run(self, host: &Host, ui: &mut Ui) -> Result<()> {
+        let store = Store::open(&host.data_root)?;
+        let caches = build::usage(host, &store, tree_size::tree)?;
+        let mut rows = build_rows(&caches, Timestamp::now());
+        for row in &mut rows {
+            row["Reclaimable"] = (row["Shared"] == "false").to_string().into();
+        }
+        if self.verbose {
+            for row in &rows {
+                for key in [
+                    "ID",
+                    "CacheType",
+                    "Description",
+                    "Size",
+                    "Reclaimable",
+                    "Shared",
+                    "UsageCount",
+                    "LastUsedSince",
+                ] {
+                    let label = format!("{key}:");
+                    let value = row[key].as_str().unwrap_or_default();
+                    ui.line(format_args!("{label:<15} {value}"))?;
+                }
+                ui.line("")?;
+            }
+        } else {
+            DU.show(ui, self.format.as_deref(), &rows)?;
+        }
+        if self.format.is_some() {
+            return Ok(());
+        }
+        ui.line(format_args!(
+            "Reclaimable:\t{}",
+            size(caches.reclaimable(), 4)
+        ))?;
+        ui.line(format_args!("Total:\t\t{}", size(caches.total(), 4)))
     }
 }
 

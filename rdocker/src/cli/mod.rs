@@ -294,9 +294,16 @@ impl ImageVerb {
 #[derive(Debug, Subcommand)]
 enum BuilderVerb {
     /// Build an image from a Dockerfile
+    #[command(visible_alias = "b")]
     Build(Box<build::Build>),
+    /// Disk usage
+    Du(df::BuilderDu),
+    /// List builder instances: there is one
+    Ls(version::BuilderLs),
     /// Remove build cache
     Prune(build::BuilderPrune),
+    /// Show the builder's version
+    Version(version::BuilderVersion),
 }
 
 /// `rdocker system …`
@@ -324,7 +331,10 @@ impl Verb {
             Self::Images(ImageForm::Inspect(verb)) => verb.of_kind("image").run(host, ui),
             Self::Images(ImageForm::Prune(verb)) => verb.images(host, ui),
             Self::Builder(BuilderVerb::Build(verb)) => verb.run(host, ui),
+            Self::Builder(BuilderVerb::Du(verb)) => verb.run(host, ui),
+            Self::Builder(BuilderVerb::Ls(verb)) => verb.run(ui),
             Self::Builder(BuilderVerb::Prune(verb)) => verb.run(host, ui),
+            Self::Builder(BuilderVerb::Version(verb)) => verb.run(ui),
             Self::Login(verb) => verb.run(host, ui),
             Self::Logout(verb) => verb.run(host, ui),
             Self::Search(verb) => verb.run(host, ui),

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::host::Host;
+use crate::image::platform::Platform;
 use crate::ui::Ui;
+use crate::ui::list::Columns;
 use crate::ui::template::Template;
 
 /// Newest Engine API this engine speaks.
@@ -79,6 +81,40 @@ pub fn architecture() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+/// Show the builder's version
+#[derive(Debug, clap::Args)]
+pub struct BuilderVersion {}
+
+impl BuilderVersion {
+    /// It is ours.
+    pub fn run(self, ui: &mut Ui) -> Result<()> {
+        ui.line(format_args!("rdocker {}", env!("CARGO_PKG_VERSION")))
+    }
+}
+
+const BUILDERS: Columns = Columns {
+    template: "{{.Name}}\t{{.DriverEndpoint}}\t{{.Status}}\t{{.Platforms}}",
+    headers: &[("Name", "NAME/NODE"), ("DriverEndpoint", "DRIVER/ENDPOINT")],
+};
+
+/// List builder instances: there is one
+#[derive(Debug, clap::Args)]
+pub struct BuilderLs {
+    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+impl BuilderLs {
+    /// The one that is always there.
+    pub fn run(self, ui: &mut Ui) -> Result<()> {
+        let row = json!({
+            "Name": "default*", "DriverEndpoint": "rdocker", "Status": "running",
+            "Platforms": Platform::host().to_string(),
+        });
+        BUILDERS.show(ui, self.format.as_deref(), &[row])
     }
 }
 

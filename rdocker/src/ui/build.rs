@@ -5,12 +5,16 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustix::termios::tcgetwinsize;
+use serde_json::{Value, json};
 
 use super::format::printable;
 use super::progress::{Lines, Stream};
 use crate::build::report::{At, Event, Report};
 use crate::image::{Event as ImageEvent, Progress};
+use crate::store::digest::Digest;
 
 /// How often live lines are drawn anew.
 const TICK: Duration = Duration::from_millis(100);
@@ -28,9 +32,9 @@ pub enum Style {
     /// Live lines.
     Tty,
     /// Nothing but errors.
+    #[value(alias = "none")]
     Quiet,
-    /// The same as plain: there are no JSON lines here.
-    #[value(hide = true)]
+    /// One JSON document a line, on stderr, in BuildKit's form.
     Rawjson,
 }
 
@@ -40,7 +44,8 @@ pub fn report(style: Style) -> Box<dyn Report> {
         Style::Quiet => Box::new(Quiet::default()),
         Style::Tty => Box::new(Live::new()),
         Style::Auto if io::stderr().is_terminal() => Box::new(Live::new()),
-        Style::Auto | Style::Plain | Style::Rawjson => Box::new(Classic::default()),
+        Style::Rawjson => Box::new(Json::default()),
+        Style::Auto | Style::Plain => Box::new(Classic::default()),
     }
 }
 
@@ -154,6 +159,76 @@ impl Report for Classic {
             Event::Done(at, id) => say(at, format!(" ---> {id}\n")),
             Event::Failed(_) => {}
             Event::Warning(text) => write_out(format!("{text}\n").as_bytes()),
+        }
+    }
+}
+
+/// BuildKit's own messages, as `buildx` prints them: each step is a vertex, by the digest of its
+/// number and text.
+#[derive(Default)]
+struct Json {
+    /// Steps at work: their vertex as it was told last.
+    open: Mutex<BTreeMap<usize, Value>>,
+}
+
+impl Json {
+    fn tell(message: &Value) {
+        let mut err = io::stderr().lock();
+        // A terminal that went away cannot be told anything.
+        let _ = writeln!(err, "{message}");
+    }
+
+    /// Tells a step's vertex again, changed.
+    fn again(&self, at: At, change: impl FnOnce(&mut Value)) {
+        if let Some(vertex) = lock(&self.open).get_mut(&at.step) {
+            change(vertex);
+            Self::tell(&json!({ "vertexes": [vertex] }));
+        }
+    }
+
+    fn digest(&self, at: At) -> Value {
+        let open = lock(&self.open);
+        open.get(&at.step)
+            .map_or(Value::Null, |vertex| vertex["digest"].clone())
+    }
+}
+
+impl Progress for Json {
+    fn event(&self, _: ImageEvent<'_>) {}
+}
+
+impl Report for Json {
+    fn step(&self, event: Event<'_>) {
+        let now = || jiff::Timestamp::now().to_string();
+        match event {
+            Event::Step(at, text) => {
+                let name = format!("[{}/{}] {text}", at.step, at.steps);
+                let digest = Digest::of(name.as_bytes()).to_string();
+                let vertex = json!({"digest": digest, "name": name, "started": now()});
+                Self::tell(&json!({ "vertexes": [&vertex] }));
+                lock(&self.open).insert(at.step, vertex);
+            }
+            Event::Cached(at) => self.again(at, |vertex| vertex["cached"] = true.into()),
+            Event::Output(at, bytes) => Self::tell(&json!({"logs": [{
+                "vertex": self.digest(at), "stream": 1, "data": STANDARD.encode(bytes),
+                "timestamp": now(),
+            }]})),
+            Event::Done(at, _) => {
+                self.again(at, |vertex| vertex["completed"] = now().into());
+                lock(&self.open).remove(&at.step);
+            }
+            Event::Failed(at) => self.again(at, |vertex| {
+                vertex["completed"] = now().into();
+                vertex["error"] = "the step failed".into();
+            }),
+            Event::Warning(text) => Self::tell(&json!({"warnings": [{
+                "level": 1, "short": STANDARD.encode(text),
+            }]})),
+            Event::Note(..)
+            | Event::Plan(_)
+            | Event::StageEnd(_)
+            | Event::Running(..)
+            | Event::Removed(..) => {}
         }
     }
 }
