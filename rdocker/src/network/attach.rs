@@ -55,6 +55,8 @@ pub struct Attached {
     proxy: Option<Proxy>,
     names: Option<NameServer>,
     pasta: Option<Pasta>,
+    /// The links and gateways that lead out, by IPv4 and by IPv6.
+    leading: [Option<(String, IpAddr)>; 2],
     /// Hears of changed rules; `None` if the kernel tells nobody.
     pub rules: Option<Socket>,
 }
@@ -64,7 +66,11 @@ struct Place {
     endpoint: Endpoint,
     network: Network,
     bridge: Link,
+    sysctls: Vec<Sysctl>,
 }
+
+/// A parameter of a link, as its path below `/proc/sys/net` with the link's name, and a value.
+type Sysctl = (PathBuf, String);
 
 /// Takes the container's places.
 ///
@@ -78,6 +84,7 @@ pub fn up(host: &Host, plan: &Plan<'_>) -> Result<Attached> {
         proxy: None,
         names: None,
         pasta: None,
+        leading: [None, None],
         rules: firewall::listen().ok(),
     };
     let store = Store::open(&host.data_root)?;
@@ -124,6 +131,7 @@ pub fn up_without_root(host: &Host, plan: &Plan<'_>, run: &Path) -> Result<Attac
         proxy: None,
         names: None,
         pasta: Some(pasta),
+        leading: [None, None],
         rules: None,
     })
 }
@@ -190,10 +198,12 @@ impl Attached {
                     plan,
                     self.endpoints.iter().chain(endpoints(&places)),
                 )?;
-                let index = self.endpoints.len() + places.len();
+                let interface = self.interface(&places, &network, wish)?;
+                let sysctls = sysctls(wish, &interface)?;
                 let place = reserve(host, networks, &mut socket, (network, wish), &all, plan);
                 let mut place = place?;
-                place.endpoint.interface = self.free_interface(index);
+                place.endpoint.interface = interface;
+                place.sysctls = sysctls;
                 places.push(place);
             }
             self.publish(&mut places, plan, wanted, &all)?;
@@ -208,13 +218,57 @@ impl Attached {
             self.plug(&mut socket, &place)?;
             self.endpoints.push(place.endpoint);
         }
+        self.lead_out()?;
         self.serve_names(host, networks, plan)
     }
 
-    fn free_interface(&self, index: usize) -> String {
-        let taken = |name: &String| self.endpoints.iter().any(|other| other.interface == *name);
-        let mut names = (index..).map(|n| format!("eth{n}"));
-        names.find(|name| !taken(name)).expect("numbers do not end")
+    /// The name of a new link in the container: what the user or the network wants, else a free
+    /// `ethN`.
+    fn interface(&self, places: &[Place], network: &Network, wish: &Wish) -> Result<String> {
+        let taken = |name: &String| {
+            let mut others = self.endpoints.iter().chain(endpoints(places));
+            name == "lo" || others.any(|other| other.interface == *name)
+        };
+        if let Some(name) = wish.driver_opts.get("com.docker.network.endpoint.ifname") {
+            if !is_link_name(name) || taken(name) {
+                return Err(Error::Invalid(format!(
+                    "invalid ifname {name:?}: it is taken, or no name of a link"
+                )));
+            }
+            return Ok(name.clone());
+        }
+        let prefix = network
+            .options
+            .get("com.docker.network.container_iface_prefix");
+        let prefix = prefix.filter(|prefix| prefix.len() < 12 && is_link_name(prefix));
+        let (prefix, first) = match prefix {
+            Some(prefix) => (prefix.as_str(), 0),
+            None => ("eth", self.endpoints.len() + places.len()),
+        };
+        let mut names = (first..).map(|n| format!("{prefix}{n}"));
+        Ok(names.find(|name| !taken(name)).expect("numbers do not end"))
+    }
+
+    /// Leads everything else through the network that the user prefers, of equals the first.
+    fn lead_out(&mut self) -> Result<()> {
+        for (at, ipv6) in [false, true].into_iter().enumerate() {
+            let gateway = |endpoint: &Endpoint| {
+                let mut gateways = endpoint.addresses().filter_map(|address| address.gateway);
+                let gateway = gateways.find(|gateway| gateway.is_ipv6() == ipv6)?;
+                Some((endpoint.gw_priority, endpoint.interface.clone(), gateway))
+            };
+            let all = self.endpoints.iter().rev().filter_map(gateway);
+            let best = all.max_by_key(|(priority, ..)| *priority);
+            let best = best.map(|(_, interface, gateway)| (interface, gateway));
+            if best == self.leading[at] {
+                continue;
+            }
+            if let Some((interface, gateway)) = &best {
+                self.sandbox.lead_out(interface, *gateway)?;
+            }
+            self.leading[at] = best;
+        }
+        Ok(())
     }
 
     /// Binds what is published; it belongs to the first network that leads out.
@@ -281,10 +335,8 @@ impl Attached {
         {
             socket.set_port(link.index, port).map_err(fail)?;
         }
-        let leads_out =
-            |other: &Endpoint| other.addresses().any(|address| address.gateway.is_some());
-        let way_out = !self.endpoints.iter().any(leads_out);
-        self.sandbox.configure(endpoint, way_out)
+        self.sandbox.configure(endpoint)?;
+        self.sandbox.set_parameters(&place.sysctls)
     }
 
     /// Begins or renews the name server, which only containers on user-defined networks have.
@@ -421,6 +473,7 @@ impl Attached {
             conntrack::forget(endpoint);
         }
         self.endpoints.retain(|own| own.network != endpoint.network);
+        self.lead_out()?;
         publish_names(host, networks, &networks.find(&endpoint.network)?)
     }
 
@@ -442,6 +495,47 @@ pub fn restore(host: &Host) -> Result<()> {
     let store = Store::open(&host.data_root)?;
     let _lock = registry::lock(host)?;
     firewall::sync(host, &Networks { store: &store })
+}
+
+/// What the kernel takes as a link's name (`dev_valid_name`), but for those that sysctls have too.
+fn is_link_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
+    !matches!(name, "" | "." | ".." | "all" | "default")
+        && name.len() < 16
+        && name.chars().all(is_plain)
+}
+
+/// `net.ipv4.conf.IFNAME.log_martians=1,…` of the driver options.
+fn sysctls(wish: &Wish, interface: &str) -> Result<Vec<Sysctl>> {
+    let given = wish.driver_opts.get("com.docker.network.endpoint.sysctls");
+    let one = |text: &str| {
+        let (name, value) = text.split_once('=')?;
+        let parts: Vec<&str> = name.split('.').collect();
+        let &[
+            "net",
+            family @ ("ipv4" | "ipv6" | "mpls"),
+            kind @ ("conf" | "neigh"),
+            "IFNAME",
+            leaf,
+        ] = &parts[..]
+        else {
+            return None;
+        };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let path: PathBuf = [family, kind, interface, leaf].iter().collect();
+        leaf.chars().all(is_plain).then(|| (path, value.to_owned()))
+    };
+    let texts = given.into_iter().flat_map(|text| text.split(','));
+    texts
+        .map(|text| {
+            one(text).ok_or_else(|| {
+                Error::Invalid(format!(
+                    "invalid sysctl {text:?}: want net.ipv4.conf.IFNAME.NAME=VALUE, or ipv6, mpls, \
+                     neigh"
+                ))
+            })
+        })
+        .collect()
 }
 
 fn endpoints(places: &[Place]) -> impl Iterator<Item = &Endpoint> {
@@ -533,12 +627,14 @@ fn reserve(
         names: known_as(plan, wish),
         ports: Vec::new(),
         fixed: wish.ipv4.is_some() || wish.ipv6.is_some(),
+        gw_priority: wish.gw_priority,
         keeper: plan.keeper,
     };
     Ok(Place {
         endpoint,
         network,
         bridge,
+        sysctls: Vec::new(),
     })
 }
 

@@ -139,6 +139,20 @@ pub struct Wish {
     /// `CONTAINER:ALIAS`: names that this container alone uses for others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<String>,
+    /// Of several networks that lead out, the one with the highest number does.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gw_priority: i32,
+    /// `com.docker.network.endpoint.*`
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// An address on a link, and where it leads out.
@@ -180,6 +194,8 @@ pub struct Endpoint {
     pub ports: Vec<Published>,
     /// The user chose the address.
     pub fixed: bool,
+    /// How much it is wanted as the way out.
+    pub gw_priority: i32,
     /// The monitor that keeps the place: process id and start time in clock ticks.
     pub keeper: (i32, u64),
 }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -122,12 +122,11 @@ impl Sandbox {
         result.unwrap_or_else(|| Err(fail("enter the")(io::ErrorKind::Other.into())))
     }
 
-    /// Gives the container's end of a pair its addresses, brings it up, and leads everything
-    /// else through its gateways if `way_out`.
+    /// Gives the container's end of a pair its addresses, and brings it up.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn configure(&mut self, endpoint: &Endpoint, way_out: bool) -> Result<()> {
+    pub fn configure(&mut self, endpoint: &Endpoint) -> Result<()> {
         let name = &endpoint.interface;
         let link = self
             .socket
@@ -160,16 +159,38 @@ impl Sandbox {
         }
         self.socket
             .set_up(link.index)
-            .map_err(fail("bring up a link in the"))?;
-        if !way_out {
+            .map_err(fail("bring up a link in the"))
+    }
+
+    /// Leads everything else through a gateway, in the place of the one before.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lead_out(&mut self, interface: &str, gateway: IpAddr) -> Result<()> {
+        let link = self.socket.link(interface);
+        let link = link.map_err(fail("look for a link in the"))?;
+        let link =
+            link.ok_or_else(|| fail("look for a link in the")(io::ErrorKind::NotFound.into()))?;
+        self.socket
+            .add_default_route(link.index, gateway)
+            .map_err(fail("add a route in the"))
+    }
+
+    /// Writes parameters, by their paths below `/proc/sys/net`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_parameters(&self, parameters: &[(PathBuf, String)]) -> Result<()> {
+        if parameters.is_empty() {
             return Ok(());
         }
-        for gateway in endpoint.addresses().filter_map(|address| address.gateway) {
-            self.socket
-                .add_default_route(link.index, gateway)
-                .map_err(fail("add a route in the"))?;
-        }
-        Ok(())
+        self.within(|| {
+            for (path, value) in parameters {
+                let path = Path::new("/proc/sys/net").join(path);
+                fs::write(&path, value).map_err(|error| Error::host("write", &path, error))?;
+            }
+            Ok(())
+        })
     }
 
     /// Removes the container's end of a pair, and with it the other.

@@ -167,6 +167,62 @@ fn outputs_go_where_they_are_told() {
 }
 
 #[test]
+fn a_build_leaves_no_image_a_layout_or_its_metadata_as_told() {
+    let project = Project::new();
+    let at = |name: &str| project.host.path().join(name);
+    let file = "FROM busybox\nRUN echo said\n";
+    project.build("x", file, &["-o", "type=cacheonly"]).ok();
+    project.host.run(&["inspect", "x"]).fails(1);
+    let output = format!("type=oci,tar=false,dest={}", at("layout").display());
+    project.build("x", file, &["-o", &output]).ok();
+    let index = fs::read_to_string(at("layout/index.json")).unwrap();
+    assert!(index.contains("sha256:"), "{index}");
+    let metadata = at("metadata.json").display().to_string();
+    project
+        .build("x", file, &["--metadata-file", &metadata])
+        .ok();
+    let value: serde_json::Value = serde_json::from_slice(&fs::read(&metadata).unwrap()).unwrap();
+    assert_eq!(value["image.name"], "docker.io/library/x:latest");
+    assert_eq!(
+        value["containerimage.config.digest"],
+        project.host.inspect("x", "{{.Id}}").as_str()
+    );
+    let context = project.context().display().to_string();
+    fs::write(project.path("Dockerfile"), "FROM busybox\nRUN echo said\n").unwrap();
+    let raw = [
+        "build",
+        "--progress",
+        "rawjson",
+        "--no-cache",
+        "--network",
+        "none",
+        &context,
+    ];
+    let raw = project.host.run(&raw);
+    let mut logs = String::new();
+    for line in raw.err.lines() {
+        let message: serde_json::Value = serde_json::from_str(line).unwrap();
+        logs.extend(message["logs"][0]["data"].as_str());
+    }
+    assert!(logs.contains("c2FpZAo="), "{}", raw.err);
+    raw.ok();
+    let warned = project.build("x", file, &["--cache-to", "type=local,dest=d", "--squash"]);
+    assert_eq!(
+        warned.err.matches("WARNING: --").count(),
+        2,
+        "{}",
+        warned.err
+    );
+    let usage = project.host.run(&["buildx", "du"]).ok();
+    assert!(
+        usage.contains("RECLAIMABLE") && usage.contains("\nTotal:"),
+        "{usage}"
+    );
+    let listed = project.host.run(&["buildx", "ls"]).ok();
+    assert!(listed.contains("default*"), "{listed}");
+}
+
+#[test]
 fn triggers_run_in_the_image_that_begins_with_theirs() {
     let project = Project::new();
     let parent =

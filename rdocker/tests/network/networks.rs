@@ -93,6 +93,8 @@ fn prune_removes_what_nobody_is_on() {
         "100",
     ])
     .ok();
+    let young = ["network", "prune", "-f", "--filter", "until=1h"];
+    assert_eq!(host.run(&young).ok(), "");
     assert_eq!(
         host.run(&["network", "prune", "-f"]).ok(),
         "Deleted Networks:\none"
@@ -231,6 +233,85 @@ fn a_running_container_joins_and_leaves_networks() {
     host.run(&["start", "web"]).ok();
     let links = host.run(&["exec", "web", "ip", "addr"]).ok();
     assert!(links.contains("eth0") && links.contains("eth1"), "{links}");
+}
+
+#[test]
+fn the_way_out_is_the_network_that_is_preferred_and_follows_changes() {
+    let host = TestHost::new();
+    for (name, subnet) in [("front", "10.77.1.0/24"), ("back", "10.77.2.0/24")] {
+        let args = ["network", "create", "--subnet", subnet, name];
+        host.run(&args).ok();
+    }
+    let run = ["run", "-d", "--name", "web", "--network", "front"];
+    let more = [
+        "--network",
+        "name=back,gw-priority=5",
+        "busybox",
+        "sleep",
+        "1000",
+    ];
+    host.run(&[&run[..], &more].concat()).ok();
+    let way_out = || {
+        let routes = host.run(&["exec", "web", "ip", "route"]).ok();
+        let mut lines = routes
+            .lines()
+            .filter_map(|line| line.strip_prefix("default via "));
+        let way = lines.next().unwrap_or_default().split(' ').next();
+        assert_eq!(lines.next(), None, "{routes}");
+        way.unwrap_or_default().to_owned()
+    };
+    assert_eq!(way_out(), "10.77.2.1");
+    let priority = "{{.NetworkSettings.Networks.back.GwPriority}}";
+    assert_eq!(host.inspect("web", priority), "5");
+    host.run(&["network", "disconnect", "back", "web"]).ok();
+    assert_eq!(way_out(), "10.77.1.1");
+    host.run(&["network", "connect", "back", "web"]).ok();
+    assert_eq!(way_out(), "10.77.1.1", "of equals the first");
+    host.run(&["network", "disconnect", "back", "web"]).ok();
+    let connect = ["network", "connect", "--gw-priority", "1", "back", "web"];
+    host.run(&connect).ok();
+    assert_eq!(way_out(), "10.77.2.1");
+    host.run(&["network", "disconnect", "front", "web"]).ok();
+    assert_eq!(way_out(), "10.77.2.1");
+}
+
+#[test]
+fn links_are_named_and_tuned_as_their_options_say() {
+    let host = TestHost::new();
+    let prefix = "com.docker.network.container_iface_prefix=lan";
+    host.run(&["network", "create", "-o", prefix, "front"]).ok();
+    let option = |name: &str| format!("name=bridge,driver-opt=com.docker.network.endpoint.{name}");
+    let run = |network: &str, script: &str| {
+        let args = [
+            "run",
+            "--rm",
+            "--network",
+            network,
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ];
+        host.run(&args)
+    };
+    assert_eq!(run("front", "ls /sys/class/net").ok(), "lan0\nlo");
+    let named = run(&option("ifname=out7"), "ls /sys/class/net");
+    assert_eq!(named.ok(), "lo\nout7");
+    let read = "cat /proc/sys/net/ipv4/conf/eth0/log_martians";
+    assert_eq!(run("bridge", read).ok(), "0", "control");
+    let set = option("sysctls=net.ipv4.conf.IFNAME.log_martians=1");
+    assert_eq!(run(&set, read).ok(), "1");
+    for wrong in [
+        "ifname=lo",
+        "ifname=a/b",
+        "ifname=longer-than-a-link",
+        "sysctls=net.ipv4.ip_forward=1",
+        "sysctls=net.ipv4.conf.IFNAME.../x=1",
+        "sysctls=kernel.x=1",
+    ] {
+        let why = run(&option(wrong), "true").fails(125);
+        assert!(why.contains("invalid "), "{wrong}: {why}");
+    }
 }
 
 #[test]

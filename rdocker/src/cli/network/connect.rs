@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::container::parse::value::pairs;
 use crate::container::{Containers, network};
 use crate::error::{Error, Result};
 use crate::events;
@@ -17,9 +18,17 @@ pub struct Connect {
     /// Add network-scoped alias for the container
     #[arg(long, value_name = "NAME")]
     alias: Vec<String>,
-    /// driver options for the network
-    #[arg(long, value_name = "KEY=VALUE", hide = true)]
+    /// Driver options for the network
+    #[arg(long, value_name = "KEY=VALUE")]
     driver_opt: Vec<String>,
+    /// The network with the highest number is the way out
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        allow_hyphen_values = true
+    )]
+    gw_priority: i32,
     /// IPv4 address (e.g., "172.30.100.104")
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<Ipv4Addr>,
@@ -78,6 +87,8 @@ impl Connect {
             mac: String::new(),
             aliases: self.alias,
             links: self.link,
+            gw_priority: self.gw_priority,
+            driver_opts: pairs(&self.driver_opt),
         };
         network::connect(host, &container, wish)?;
         tell(host, "connect", &network, &container.record.id)

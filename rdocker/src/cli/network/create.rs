@@ -29,6 +29,12 @@ pub struct Create {
     /// IPv4 or IPv6 Gateway for the master subnet
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     gateway: Vec<IpAddr>,
+    #[arg(long, hide = true, value_name = "NETWORK")]
+    config_from: Option<String>,
+    #[arg(long, hide = true)]
+    config_only: bool,
+    #[arg(long, hide = true)]
+    ingress: bool,
     /// Restrict external access to the network
     #[arg(long)]
     internal: bool,
@@ -72,6 +78,18 @@ impl Create {
                 "could not find IPAM driver {:?}: the only one is 'default'",
                 self.ipam_driver
             )));
+        }
+        if self.ingress || self.scope.as_deref() == Some("swarm") {
+            return Err(Error::Hinted {
+                message: "This node is not a swarm manager.".to_owned(),
+                hint: "networks here are of this machine alone".to_owned(),
+            });
+        }
+        if self.config_only || self.config_from.is_some() {
+            return Err(Error::Hinted {
+                message: "a network cannot be the configuration of another one here".to_owned(),
+                hint: "give each network its options itself".to_owned(),
+            });
         }
         if !self.ipv4 {
             return Err(Error::Invalid("a network needs IPv4 here".to_owned()));

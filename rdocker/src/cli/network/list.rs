@@ -1,5 +1,6 @@
 //! `rdocker network ls` and `prune`
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::filter::Filters;
@@ -112,7 +113,7 @@ impl Prune {
         }
         prune(
             host,
-            &Filters::parse(&self.filter, &["label", "label!"])?,
+            &Filters::parse(&self.filter, &["label", "label!", "until"])?,
             ui,
         )
     }
@@ -128,7 +129,8 @@ pub fn prune(host: &Host, filters: &Filters, ui: &mut Ui) -> Result<()> {
     for network in networks.list()? {
         let is_used = places.iter().any(|place| place.network == network.id);
         let predefined = PREDEFINED.contains(&network.name.as_str());
-        if is_used || predefined || !filters.labels(&network.labels) {
+        let is_old = filters.until(network.created, Timestamp::now())?;
+        if is_used || predefined || !is_old || !filters.labels(&network.labels) {
             continue;
         }
         manage::remove(host, &networks, &network)?;

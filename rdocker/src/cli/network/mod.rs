@@ -29,7 +29,7 @@ pub enum NetworkVerb {
     /// Disconnect a container from a network
     Disconnect(connect::Disconnect),
     /// Display detailed information on one or more networks
-    Inspect(Inspect),
+    Inspect(InspectNetwork),
     /// List networks
     #[command(visible_alias = "list")]
     Ls(list::Ls),
@@ -47,12 +47,22 @@ impl NetworkVerb {
             Self::Connect(verb) => verb.run(host),
             Self::Create(verb) => verb.run(host, ui),
             Self::Disconnect(verb) => verb.run(host),
-            Self::Inspect(verb) => verb.of_kind("network").run(host, ui),
+            Self::Inspect(verb) => verb.inspect.of_kind("network").run(host, ui),
             Self::Ls(verb) => verb.run(host, ui),
             Self::Prune(verb) => verb.run(host, ui),
             Self::Rm(verb) => verb.run(host, ui),
         }
     }
+}
+
+/// Display detailed information on one or more networks
+#[derive(Debug, clap::Args)]
+pub struct InspectNetwork {
+    #[command(flatten)]
+    inspect: Inspect,
+    /// Verbose output for diagnostics: of services, which only a swarm has
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// Remove one or more networks

@@ -136,7 +136,8 @@ fn place_of(wish: &Wish, place: &Endpoint) -> Value {
     json!({
         "IPAMConfig": if config == json!({}) { Value::Null } else { config },
         "Links": or_null(&wish.links), "Aliases": or_null(&wish.aliases),
-        "MacAddress": place.mac, "DriverOpts": null, "GwPriority": 0,
+        "MacAddress": place.mac, "GwPriority": wish.gw_priority,
+        "DriverOpts": if wish.driver_opts.is_empty() { Value::Null } else { json!(wish.driver_opts) },
         "NetworkID": place.network, "EndpointID": place.id, "Gateway": v4.2,
         "IPAddress": v4.0, "IPPrefixLen": v4.1, "IPv6Gateway": v6.2,
         "GlobalIPv6Address": v6.0, "GlobalIPv6PrefixLen": v6.1, "DNSNames": names,

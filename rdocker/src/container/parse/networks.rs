@@ -92,7 +92,7 @@ fn ethernet(text: &str) -> Result<String> {
     }
 }
 
-/// One value: a name, or `name=NAME,alias=A,ip=…,ip6=…,mac-address=…`.
+/// One value: a name, or `name=NAME,alias=A,ip=…,ip6=…,mac-address=…,gw-priority=N,driver-opt=K=V`.
 fn parse(text: &str) -> Result<Wish> {
     let mut wish = Wish::default();
     if !text.contains('=') {
@@ -113,8 +113,17 @@ fn parse(text: &str) -> Result<Wish> {
             "ip6" => wish.ipv6 = Some(value.parse::<Ipv6Addr>().map_err(|_| bad())?),
             "link-local-ip" => wish.link_local.push(value.parse().map_err(|_| bad())?),
             "mac-address" => wish.mac = ethernet(value)?,
-            // The network that was named first leads out here.
-            "gw-priority" | "driver-opt" => {}
+            "gw-priority" => {
+                wish.gw_priority = value
+                    .parse()
+                    .map_err(|_| Error::Invalid(format!("invalid gw-priority ({value})")))?;
+            }
+            "driver-opt" => {
+                let (key, value) = value.split_once('=').ok_or_else(|| {
+                    Error::Invalid("invalid key value pair format in driver options".to_owned())
+                })?;
+                wish.driver_opts.insert(key.to_owned(), value.to_owned());
+            }
             _ => return invalid(format!("invalid field key {key}")),
         }
     }
@@ -174,6 +183,8 @@ mod tests {
         assert!(wishes(&args(&["front", "none"])).is_err());
         assert!(wishes(&args(&["name=front,what=1"])).is_err());
         assert!(wishes(&args(&["alias=x"])).is_err());
+        assert!(wishes(&args(&["name=front,gw-priority=high"])).is_err());
+        assert!(wishes(&args(&["name=front,driver-opt=x"])).is_err());
         let net = NetArgs {
             network_alias: vec!["www".to_owned()],
             ..args(&["host"])
