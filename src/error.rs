@@ -134,7 +134,7 @@ impl Error {
         }
     }
 
-    /// The one line a user reads: this error and its sources, joined by `": "`, without line breaks.
+    /// The one line a user reads: this error and its sources, joined by `": "`, as [`printable`] has it.
     ///
     /// A line of more than [`LONGEST`] bytes loses its middle: a path of a megabyte in config.json is
     /// quoted by many messages, and what matters stands at the ends.
@@ -146,8 +146,23 @@ impl Error {
             line.push_str(&errno_text(error));
             cause = error.source();
         }
-        without_middle(line.replace(['\n', '\r'], " "))
+        without_middle(printable(&line))
     }
+}
+
+/// `text` without what a terminal takes for a command: names come from images, lines from hooks. A line
+/// break becomes a blank, another control character but the tab its escape: `\u{1b}`.
+pub fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' => safe.push(' '),
+            '\t' => safe.push(c),
+            c if c.is_control() => safe.extend(c.escape_unicode()),
+            c => safe.push(c),
+        }
+    }
+    safe
 }
 
 /// The longest line of an error, in bytes. conmon reads at most 8 KiB of a runtime's stderr.
@@ -195,6 +210,13 @@ mod tests {
     #[test]
     fn a_line_is_one_line() {
         assert_eq!(Error::Failed("a\nb\rc".into()).line(), "a b c");
+    }
+
+    #[test]
+    fn a_line_is_no_command_for_a_terminal() {
+        let name = "/\u{1b}]0;title\u{7}\u{9b}2J\ttab";
+        let line = Error::Failed(name.into()).line();
+        assert_eq!(line, "/\\u{1b}]0;title\\u{7}\\u{9b}2J\ttab");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::cgroups::{self, Driver, Placement};
 use crate::confine;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::foreground;
+use crate::foreground::{self, Relay};
 use crate::handover;
 use crate::plan::fds::Fds;
 use crate::plan::settings::bit_mask;
@@ -165,8 +165,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let Some(signals) = signals else {
         return Ok(0);
     };
+    let relay = terminal.as_ref().map(Relay::new).transpose()?;
     confine::to_waiting();
-    let code = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), None)?;
+    let code = foreground::attend(process.pidfd.as_fd(), &signals, relay, None)?;
     u8::try_from(code).map_err(|_| Error::Failed("an exit code is at most 255".into()))
 }
 

@@ -1,6 +1,6 @@
 //! Keel in the foreground: passes signals on, relays the terminal, waits for the program's end.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,7 +10,7 @@ use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcse
 
 use crate::error::{Error, Result};
 use crate::notify::Notify;
-use crate::sys::{Errno, fd, proc, tty};
+use crate::sys::{Errno, fd, path, proc, tty};
 
 /// Prepares for the foreground: signals are read from a descriptor, orphans come to keel.
 ///
@@ -43,10 +43,9 @@ pub fn prepare(subreaper: bool) -> Result<SignalFd> {
 pub fn attend(
     pidfd: BorrowedFd<'_>,
     signals: &SignalFd,
-    terminal: Option<&OwnedFd>,
+    mut relay: Option<Relay<'_>>,
     mut notify: Option<Notify>,
 ) -> Result<i32> {
-    let mut relay = terminal.map(Relay::new).transpose()?;
     loop {
         let mut set = vec![
             PollFd::new(pidfd, PollFlags::POLLIN),
@@ -55,10 +54,10 @@ pub fn attend(
         if let Some(notify) = &notify {
             set.push(PollFd::new(notify.as_fd(), PollFlags::POLLIN));
         }
-        let streams = set.len();
-        if let Some(relay) = &relay {
-            relay.add_to(&mut set);
-        }
+        let others = set.len();
+        let (streams, awaited): (Vec<Stream>, Vec<PollFd<'_>>) =
+            relay.iter().flat_map(Relay::awaited).unzip();
+        set.extend(awaited);
         match poll(&mut set, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
             other => other.map_err(|errno| Error::host("wait for", "the container", errno))?,
@@ -70,15 +69,18 @@ pub fn attend(
         if ready[1] {
             forward(signals, pidfd, relay.as_ref());
         }
-        if streams == 3 && ready[2] && notify.as_ref().is_some_and(told) {
+        if others == 3 && ready[2] && notify.as_ref().is_some_and(told) {
             notify = None;
         }
         if let Some(relay) = &mut relay {
-            relay.serve(&ready[streams..]);
+            let ready = streams.iter().zip(&ready[others..]);
+            ready
+                .filter(|(_, ready)| **ready)
+                .for_each(|(stream, _)| relay.serve(*stream));
         }
         if ready[0] {
             if let Some(relay) = &mut relay {
-                relay.drain();
+                relay.drain(Some(signals));
             }
             let ended =
                 fd::wait(pidfd).map_err(|errno| Error::host("wait for", "the container", errno))?;
@@ -88,10 +90,10 @@ pub fn attend(
 }
 
 /// Prints what is left in the terminal of a container that has not started.
-pub fn print_rest(terminal: &OwnedFd) {
+pub fn print_rest(terminal: &OwnedFd, signals: Option<&SignalFd>) {
     // There is another error to tell already.
     if let Ok(mut relay) = Relay::new(terminal) {
-        relay.drain();
+        relay.drain(signals);
     }
 }
 
@@ -132,19 +134,37 @@ fn reap(init: BorrowedFd<'_>) {
     }
 }
 
+/// What a relay waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Master,
+    Stdin,
+    Stdout,
+}
+
 /// Copies between the caller's terminal (or pipes) and the container's.
-struct Relay<'a> {
+///
+/// A block each way is all that it keeps: who does not read holds up the other side, but not keel.
+pub struct Relay<'a> {
     master: &'a OwnedFd,
     /// What the container has not read yet.
     pending: Vec<u8>,
+    /// What the caller has not read yet.
+    unread: Vec<u8>,
     stdin_open: bool,
     master_open: bool,
+    /// The caller's stdout, if keel could open it anew.
+    stdout: Option<OwnedFd>,
     /// The caller's terminal settings, put back at the end.
     saved: Option<Termios>,
 }
 
 impl<'a> Relay<'a> {
-    fn new(master: &'a OwnedFd) -> Result<Self> {
+    /// Begins to relay the container's terminal. To be called before keel is confined.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if one of the terminals cannot be set up.
+    pub fn new(master: &'a OwnedFd) -> Result<Self> {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};
         fcntl(master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_RDWR))
             .map_err(|errno| Error::host("set up", "the terminal", errno))?;
@@ -161,8 +181,10 @@ impl<'a> Relay<'a> {
         let relay = Self {
             master,
             pending: Vec::new(),
+            unread: Vec::new(),
             stdin_open: true,
             master_open: true,
+            stdout: open_stdout(),
             saved,
         };
         relay.resize();
@@ -180,29 +202,47 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn add_to<'b>(&'b self, set: &mut Vec<PollFd<'b>>) {
+    /// What there is to wait for. A stream of which nothing is wanted is not in it: poll(2) tells of a
+    /// hangup again and again.
+    fn awaited(&self) -> Vec<(Stream, PollFd<'_>)> {
         let mut events = PollFlags::empty();
-        if self.master_open {
+        if self.master_open && self.unread.is_empty() {
             events |= PollFlags::POLLIN;
         }
         if !self.pending.is_empty() {
             events |= PollFlags::POLLOUT;
         }
-        set.push(PollFd::new(self.master.as_fd(), events));
+        let mut set = Vec::new();
+        if !events.is_empty() {
+            set.push((Stream::Master, PollFd::new(self.master.as_fd(), events)));
+        }
         if self.stdin_open && self.pending.is_empty() {
-            set.push(PollFd::new(fd::borrow(0), PollFlags::POLLIN));
+            let stdin = PollFd::new(fd::borrow(0), PollFlags::POLLIN);
+            set.push((Stream::Stdin, stdin));
+        }
+        if !self.unread.is_empty() {
+            set.push((
+                Stream::Stdout,
+                PollFd::new(self.stdout(), PollFlags::POLLOUT),
+            ));
+        }
+        set
+    }
+
+    /// Does what there is to do at a stream that is ready.
+    fn serve(&mut self, stream: Stream) {
+        match stream {
+            Stream::Master => {
+                self.write_master();
+                self.read_master();
+            }
+            Stream::Stdin => self.read_stdin(),
+            Stream::Stdout => self.write_stdout(),
         }
     }
 
-    /// `ready` says which of the descriptors that `add_to` added have something to do.
-    fn serve(&mut self, ready: &[bool]) {
-        if ready.get(1) == Some(&true) {
-            self.read_stdin();
-        }
-        if ready.first() == Some(&true) {
-            self.write_master();
-            self.read_master();
-        }
+    fn stdout(&self) -> BorrowedFd<'_> {
+        self.stdout.as_ref().map_or(fd::borrow(1), AsFd::as_fd)
     }
 
     fn read_stdin(&mut self) {
@@ -231,32 +271,94 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Copies one block; `false` if there is none.
-    fn read_master(&mut self) -> bool {
+    /// Takes one block, unless the caller has not read the last one.
+    fn read_master(&mut self) {
+        if !self.unread.is_empty() {
+            return;
+        }
         let mut block = [0; 8192];
         match nix::unistd::read(self.master, &mut block) {
             Ok(count) if count > 0 => {
-                let mut stdout = io::stdout().lock();
-                // A caller that is gone does not read; the container goes on.
-                let _ = stdout
-                    .write_all(&block[..count])
-                    .and_then(|()| stdout.flush());
-                true
+                self.unread.extend_from_slice(&block[..count]);
+                self.write_stdout();
             }
-            Err(Errno::EINTR) => true,
-            Err(Errno::EAGAIN) => false,
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
             // EIO: nobody in the container has the terminal open any more.
-            _ => {
-                self.master_open = false;
-                false
+            _ => self.master_open = false,
+        }
+    }
+
+    /// Passes on what the caller takes.
+    fn write_stdout(&mut self) {
+        while !self.unread.is_empty() {
+            // A pipe that poll(2) calls writable takes as much at once.
+            let most = match self.stdout {
+                Some(_) => self.unread.len(),
+                None if !is_writable(self.stdout()) => return,
+                None => self.unread.len().min(libc::PIPE_BUF),
+            };
+            match nix::unistd::write(self.stdout(), &self.unread[..most]) {
+                Ok(count) => drop(self.unread.drain(..count)),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                // A caller that is gone does not read; the container goes on.
+                Err(_) => self.unread.clear(),
             }
         }
     }
 
-    /// Copies what the container has written before it ended.
-    fn drain(&mut self) {
-        while self.read_master() {}
+    /// Copies what the container has written before it ended, unless a signal wants keel to end.
+    fn drain(&mut self, signals: Option<&SignalFd>) {
+        loop {
+            while self.unread.is_empty() {
+                if !self.master_open || !is_ready(self.master.as_fd(), PollFlags::POLLIN) {
+                    return;
+                }
+                self.read_master();
+            }
+            let mut set = vec![PollFd::new(self.stdout(), PollFlags::POLLOUT)];
+            set.extend(signals.map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+            let waited = poll(&mut set, PollTimeout::NONE);
+            if signals.is_some_and(ends) || waited.is_err_and(|errno| errno != Errno::EINTR) {
+                return;
+            }
+            self.write_stdout();
+        }
     }
+}
+
+/// Whether one of the signals that were sent to keel is to end it.
+fn ends(signals: &SignalFd) -> bool {
+    let mut end = false;
+    while let Ok(Some(info)) = signals.read_signal() {
+        let signal = info.ssi_signo.cast_signed();
+        end |= matches!(
+            signal,
+            libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT
+        );
+    }
+    end
+}
+
+fn is_writable(fd: BorrowedFd<'_>) -> bool {
+    is_ready(fd, PollFlags::POLLOUT)
+}
+
+fn is_ready(fd: BorrowedFd<'_>, events: PollFlags) -> bool {
+    poll(&mut [PollFd::new(fd, events)], PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// Opens stdout anew if it is a terminal or a pipe, to write to it without waiting: `O_NONBLOCK` of the
+/// one that keel was given would be the caller's, too. `None` if that is not permitted.
+fn open_stdout() -> Option<OwnedFd> {
+    use nix::fcntl::{AT_FDCWD, OFlag, openat};
+    use nix::sys::stat::{Mode, SFlag};
+    let kind = path::kind_of(fd::borrow(1)).ok()?;
+    if !matches!(kind, SFlag::S_IFCHR | SFlag::S_IFIFO) {
+        return None;
+    }
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    openat(AT_FDCWD, "/proc/self/fd/1", flags, Mode::empty()).ok()
 }
 
 /// Control-D.

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::units::{Precision, rfc3339};
 
 /// `--log-format`.
@@ -106,17 +106,18 @@ impl Log {
 
     /// Notes something that is ignored or doubtful, and goes on.
     pub fn warn(&mut self, message: &str) {
+        let message = printable(message);
         if self.style == Style::Json {
-            self.warnings.push(message.to_owned());
+            self.warnings.push(message);
         } else {
-            self.write("warning", message, Map::new());
+            self.write("warning", &message, Map::new());
         }
     }
 
     /// Notes what is being done, with `--debug`. `message` is not called without it.
     pub fn debug(&mut self, message: impl FnOnce() -> String) {
         if self.level == Level::Debug {
-            let message = message();
+            let message = printable(&message());
             self.write("debug", &message, Map::new());
         }
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{Mode, SFlag};
 
+use crate::bundle::read_json_file;
 use crate::cgroups::Driver;
 use crate::checkpoint::{STREAMS, external_key};
 use crate::confine;
@@ -18,7 +19,7 @@ use crate::criu::wire::Message;
 use crate::criu::{self, Criu, Directories, Notification, Request, option};
 use crate::delete;
 use crate::error::{Error, Result};
-use crate::foreground;
+use crate::foreground::{self, Relay};
 use crate::handover;
 use crate::hooks;
 use crate::plan::Plan;
@@ -113,9 +114,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let Some(signals) = signals else {
         return Ok(0);
     };
+    let relay = terminal.as_ref().map(Relay::new).transpose();
     confine::to_removing(&container.record, container.path());
     drop(container);
-    let ended = foreground::attend(pidfd.as_fd(), &signals, terminal.as_ref(), None);
+    let ended = relay.and_then(|relay| foreground::attend(pidfd.as_fd(), &signals, relay, None));
     match context.store.load_locked(&args.id) {
         Err(Error::NotFound) => {}
         container => delete::remove(container?, context)?,
@@ -355,7 +357,7 @@ fn make_mount_point(entry: &Mount, root: &OwnedFd) -> Result<(), Errno> {
 /// Gives the pipes among this process's standard streams to what had them in the same place.
 fn add_streams(options: &mut Message, images: &Path) -> Result<()> {
     let file = images.join(STREAMS);
-    let text = fs::read(&file).map_err(|error| Error::host("read", file.display(), error))?;
+    let text = read_json_file(&file, &file.display().to_string())?;
     let streams: Vec<String> = serde_json::from_slice(&text)
         .map_err(|error| Error::Failed(format!("{} is damaged: {error}", file.display())))?;
     for (number, name) in (0..).zip(streams).take(3) {

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::create::{self, Created, Mode};
 use crate::delete;
 use crate::error::{Error, Result};
-use crate::foreground;
+use crate::foreground::{self, Relay};
 use crate::notify::Notify;
 use crate::plan::Plan;
 use crate::spawn::Spawned;
@@ -68,7 +68,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
             drop(process);
             // What a startContainer hook had to say.
             if let Some(terminal) = &terminal {
-                foreground::print_rest(terminal);
+                foreground::print_rest(terminal, signals.as_ref());
             }
             delete::remove(container, context)?;
             return Err(error);
@@ -80,10 +80,12 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         }
         return Ok(0);
     };
+    let relay = terminal.as_ref().map(Relay::new).transpose();
     confine::to_removing(&container.record, container.path());
     // Unlocked: other commands may work on the container while it runs.
     drop(container);
-    let ended = foreground::attend(process.pidfd.as_fd(), &signals, terminal.as_ref(), notify);
+    let ended =
+        relay.and_then(|relay| foreground::attend(process.pidfd.as_fd(), &signals, relay, notify));
     if !args.keep {
         match context.store.load_locked(&args.create.id) {
             // Somebody has deleted it already.

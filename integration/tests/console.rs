@@ -1,6 +1,9 @@
 //! Terminals: through the console socket, and in the foreground on the caller's own.
 
-use integration::{Bundle, ConsoleSocket, Container, Runtime, Terminal};
+use std::os::fd::OwnedFd;
+
+use integration::{Bundle, ConsoleSocket, Container, Runtime, Terminal, wait_for};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 fn with_terminal(runtime: &Runtime, script: &str) -> Bundle {
@@ -262,4 +265,68 @@ fn the_callers_terminal_modes_are_restored() {
     assert_eq!(before.local_flags, after.local_flags);
     assert_eq!(before.output_flags, after.output_flags);
     assert_eq!(before.input_flags, after.input_flags);
+}
+
+/// Nobody reads what the container writes: signals still reach it, and keel itself ends by one. A runtime
+/// that waits in a write does neither.
+#[test]
+fn unread_output_holds_up_no_signal() {
+    let runtime = Runtime::new();
+    if runtime.differs("1.1.5 ends when all has been read") {
+        return;
+    }
+    for kind in ["pipe", "terminal"] {
+        let bundle = with_terminal(
+            &runtime,
+            "trap 'touch /told; exit 3' TERM; echo ready; yes & wait",
+        );
+        let (stdout, _kept): (OwnedFd, Box<dyn std::any::Any>) = match kind {
+            "pipe" => {
+                let (reader, writer) = std::io::pipe().expect("descriptors are plenty");
+                (writer.into(), Box::new(reader))
+            }
+            _ => {
+                let (terminal, slave) = Terminal::open();
+                (slave, Box::new(terminal))
+            }
+        };
+        let run = runtime.call_run(&bundle).stdout(stdout).spawn();
+        // No event says that the output is full.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        run.signal(Signal::SIGTERM);
+        let told = bundle.rootfs().join("told");
+        wait_for("the signal to reach the container", || told.exists());
+        let container = runtime.root().join(bundle.id());
+        wait_for("the container to be removed, or keel to end", || {
+            run.signal(Signal::SIGTERM);
+            !container.exists()
+        });
+        let _ = run.wait().exits(3);
+    }
+}
+
+/// keel waits, and does not ask again and again, for a container that has closed its terminal.
+#[test]
+fn a_closed_terminal_costs_no_processor_time() {
+    let runtime = Runtime::new();
+    let bundle = with_terminal(
+        &runtime,
+        "trap '' HUP; exec </dev/null >/dev/null 2>&1; touch /closed; exec sleep 2",
+    );
+    let run = runtime.call_run(&bundle).spawn();
+    let closed = bundle.rootfs().join("closed");
+    wait_for("the terminal to be closed", || closed.exists());
+    let before = processor_time(run.pid());
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let used = processor_time(run.pid()) - before;
+    let _ = run.wait().succeeds();
+    assert!(used < 10, "{used} ticks in a second");
+}
+
+/// In clock ticks, of which a second has a hundred. Man page: proc_pid_stat(5).
+fn processor_time(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name is in brackets");
+    let fields = fields.split(' ').skip(11).take(2);
+    fields.filter_map(|it| it.parse::<u64>().ok()).sum()
 }

@@ -151,6 +151,39 @@ fn a_refused_call_is_logged_if_the_profile_wants_it() {
     assert!(!has(&text, "ln", nix::libc::SYS_symlink), "{text}");
 }
 
+/// A kernel that takes speculation from whoever loads a filter leaves it to those with the flag. Since
+/// Linux 5.16 that takes a processor with the mitigation, and `spec_store_bypass_disable=seccomp`.
+/// Source: Linux, admin-guide/kernel-parameters.
+#[test]
+fn speculation_is_left_if_the_profile_wants_it() {
+    let runtime = Runtime::new();
+    let file = "/sys/devices/system/cpu/vulnerabilities/spec_store_bypass";
+    let mitigation = std::fs::read_to_string(file).unwrap_or_default();
+    let is_seccomp_s = mitigation.contains("seccomp");
+    if runtime.host_lacks("mitigations that seccomp filters turn on", !is_seccomp_s) {
+        return;
+    }
+    for (flags, wanted) in [
+        (json!([]), "thread force mitigated"),
+        (
+            json!(["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]),
+            "thread vulnerable",
+        ),
+    ] {
+        let mut bundle = runtime.bundle();
+        let profile = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "flags": flags,
+            "syscalls": [{ "names": ["swapoff"], "action": "SCMP_ACT_ERRNO" }],
+        });
+        bundle
+            .set("/linux/seccomp", profile)
+            .sh("grep Speculation_Store_Bypass /proc/self/status");
+        let run = runtime.run(&bundle).succeeds();
+        assert!(run.stdout.contains(wanted), "{}", run.stdout);
+    }
+}
+
 /// What the agent of an exec is told: the process and the container, which is another.
 #[test]
 fn an_agent_is_told_which_process_of_which_container_it_is() {

@@ -144,6 +144,19 @@ fn keel_confines_itself_while_it_waits_but_not_its_container_and_hooks() {
             hook || status(keel.pid(), "Seccomp:") == "2"
         });
         assert_eq!(status(keel.pid(), "NoNewPrivs:") == "1", !hook);
+        let line = [
+            "exec",
+            bundle.id(),
+            "/bin/sh",
+            "-c",
+            "grep Seccomp: /proc/self/status; read _",
+        ];
+        let (input, other_end) = std::io::pipe().expect("descriptors are plenty");
+        let exec = runtime.call(&line).stdin(input).spawn();
+        exec.wait_for_stdout("Seccomp:\t0\n");
+        integration::wait_for("exec to wait", || status(exec.pid(), "Seccomp:") == "2");
+        drop(other_end);
+        let _ = exec.wait().exits(1);
         drop(end);
         let _ = keel.wait().exits(1);
     }

@@ -53,6 +53,13 @@ pub const CASES: &[Case] = &[
         control: Control::Undefended(either_argument),
     },
     Case {
+        id: "D7",
+        seen: "control characters of an image",
+        what: "names of config.json and the words of a hook are commands for the caller's terminal",
+        attack: commands_in_errors,
+        control: Control::Runc,
+    },
+    Case {
         id: "D8",
         seen: "x32 and i386 bypass",
         what: "a denied system call is made by the native ABI, x32 and i386",
@@ -360,4 +367,44 @@ fn unnamed_call(victim: &Victim, number: &str) -> Outcome {
         &format!("call {number} gives {}", run.stdout.trim()),
         &run,
     )
+}
+
+/// What keel says of a failure is read on a terminal, with `--log` as it is.
+fn commands_in_errors(victim: &Victim) -> Outcome {
+    const COMMAND: &str = "/\u{1b}]0;owned\u{7}\u{9b}2J";
+    let arena = victim.arena();
+    let mut result = None;
+    for way in ["args", "cwd", "rlimit", "mount", "sysctl", "hook"] {
+        let mut bundle = arena.bundle();
+        match way {
+            "args" => bundle.args(&[COMMAND]),
+            "cwd" => bundle.set("/process/cwd", "/bin/sh/\u{1b}]0;owned\u{7}"),
+            "rlimit" => bundle.push(
+                "/process/rlimits",
+                json!({ "type": COMMAND, "soft": 1, "hard": 1 }),
+            ),
+            "mount" => bundle.mount(COMMAND, COMMAND, COMMAND, COMMAND),
+            "sysctl" => bundle.set("/linux/sysctl", json!({ COMMAND: COMMAND })),
+            _ => bundle.push(
+                "/hooks/createRuntime",
+                json!({ "path": "/bin/sh", "args": ["sh", "-c", format!("echo '{COMMAND}' >&2; exit 1")] }),
+            ),
+        };
+        let path = bundle.save().to_string_lossy().into_owned();
+        let create = ["create", "--bundle", &path, bundle.id()];
+        let run = arena.runtime.call(&create).log_json().run();
+        if let Some(line) = run.stderr.lines().find(|it| it.contains(is_command)) {
+            let line = line.replace(is_command, "?");
+            return Outcome::Bitten(format!(
+                "it writes them: {way}, {} characters",
+                line.chars().count()
+            ));
+        }
+        result = Some(ended(&run));
+    }
+    result.expect("there are ways")
+}
+
+fn is_command(c: char) -> bool {
+    c.is_control() && c != '\t'
 }

@@ -336,3 +336,74 @@ fn the_cgroup_is_managed_as_the_mode_says() {
         drop(restored);
     }
 }
+
+/// What else is in the directory of a checkpoint, which may have come from anybody, gives no orders:
+/// neither a config.json with hooks and annotations nor a state.json. The control is the same config.json in
+/// the bundle.
+#[test]
+fn the_files_of_a_checkpoint_are_no_orders() {
+    let Some(runtime) = runtime() else { return };
+    let mut bundle = counter(&runtime);
+    let container = start(&runtime, &bundle);
+    wait_for_progress(&runtime);
+    let path = images(&runtime, "images");
+    save(&runtime, &container, &path, &[]);
+    let owned = runtime.dir().join("owned");
+    let honest = fs::read(bundle.path().join("config.json")).expect("it was saved");
+    let hook = json!({ "path": "/bin/touch", "args": ["touch", owned] });
+    bundle
+        .set("/annotations", json!({ "who": "somebody" }))
+        .push("/hooks/createRuntime", hook);
+    bundle.save();
+    let config = bundle.path().join("config.json");
+    for name in ["config.json", "state.json"] {
+        fs::copy(&config, Path::new(&path).join(name)).expect("the scratch directory is writable");
+    }
+    for (from, text) in [
+        ("checkpoint", &honest),
+        ("bundle", &fs::read(&config).expect("it is there")),
+    ] {
+        fs::write(&config, text).expect("the bundle is writable");
+        let restored = restore(&runtime, &bundle, container.id(), &path, &[]);
+        let state = runtime.call(&["state", container.id()]).run().succeeds();
+        drop(restored);
+        let obeyed = from == "bundle";
+        assert_eq!(owned.exists(), obeyed, "the hook of the {from}");
+        assert_eq!(
+            state.stdout.contains("somebody"),
+            obeyed,
+            "{}",
+            state.stdout
+        );
+    }
+}
+
+/// This needs no CRIU that works.
+#[test]
+fn a_list_of_streams_that_never_ends_is_not_waited_for() {
+    let runtime = Runtime::new();
+    if runtime.differs("it waits") {
+        return;
+    }
+    let bundle = runtime.bundle();
+    let path = images(&runtime, "images");
+    fs::create_dir(&path).expect("the scratch directory is writable");
+    let mode = nix::sys::stat::Mode::S_IRWXU;
+    let streams = Path::new(&path).join("descriptors.json");
+    nix::unistd::mkfifo(&streams, mode).expect("the scratch directory is writable");
+    let id = bundle.id().to_owned();
+    let bundle = bundle.save().to_string_lossy();
+    let line = [
+        "restore",
+        "--detach",
+        "--image-path",
+        &path,
+        "--bundle",
+        &bundle,
+        &id,
+    ];
+    let _ = runtime
+        .call(&line)
+        .run()
+        .fails_with("a regular file is needed");
+}
