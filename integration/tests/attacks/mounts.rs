@@ -54,6 +54,13 @@ pub const CASES: &[Case] = &[
         control: Control::Runc,
     },
     Case {
+        id: "B8",
+        seen: "GHSA-3q8j-pf29-vwv8",
+        what: "a read-only path is swapped between its mount and the step that makes it read-only",
+        attack: second_steps,
+        control: Control::Runc,
+    },
+    Case {
         id: "B9",
         seen: "CVE-2024-5154, CVE-2026-55686",
         what: "the working directory and files that are bound lie below a link to the host",
@@ -220,6 +227,31 @@ fn dev_is_a_link(victim: &Victim) -> Outcome {
     symlink(&arena.canary, bundle.rootfs().join("dev")).expect("the bundle is writable");
     let run = arena.run(&bundle);
     arena.canary_lives(&run)
+}
+
+/// The kernel takes a mount away from a directory that is renamed elsewhere, so that who has lost this race
+/// cannot be told afterwards. Looked for is what makes it one: a mount that is there already, named again
+/// by a path to get its flags.
+fn second_steps(victim: &Victim) -> Outcome {
+    let arena = victim.arena();
+    let mut bundle = arena.bundle();
+    bundle
+        .set("/linux/readonlyPaths", json!(["/srv/fixed"]))
+        .set("/linux/maskedPaths", json!([]))
+        .args(&["/bin/true"]);
+    fs::create_dir_all(bundle.rootfs().join("srv/fixed")).expect("the bundle is writable");
+    let trace = arena.runtime.dir().join("trace");
+    let output = trace.to_string_lossy();
+    let calls = "--trace=mount,mount_setattr,move_mount";
+    let tracer = ["strace", "--follow-forks", "-o", &output, calls];
+    let run = arena.runtime.call_run(&bundle).through(&tracer).run();
+    let trace = fs::read_to_string(&trace).expect("strace is installed");
+    let named = trace
+        .lines()
+        .any(|line| line.contains("/srv/fixed") && line.contains("MS_REMOUNT"));
+    let is_made = named || trace.contains("MOUNT_ATTR_RDONLY");
+    assert!(is_made, "nothing is made read-only:\n{trace}");
+    unless(named, "the path is named again to make it read-only", &run)
 }
 
 fn linked_directories(victim: &Victim) -> Outcome {
