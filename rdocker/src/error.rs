@@ -151,6 +151,11 @@ impl Error {
         }
     }
 
+    /// A failed system call on a file that the user named and Docker's client would open itself.
+    pub fn local(call: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Usage(Self::host(call, path, source).chain())
+    }
+
     /// `No such container: NAME`.
     pub fn no_container(name: &str) -> Self {
         Self::NotFound {
@@ -179,6 +184,8 @@ impl Error {
             "docker" if self.is_the_clients() => "",
             "docker" => "Error response from daemon: ",
             _ if matches!(self, Self::NoTerminal | Self::NoDaemon { .. }) => "",
+            // Some of Docker's own sentences begin with it.
+            _ if matches!(self, Self::Usage(text) if text.starts_with("Error: ")) => "",
             _ => "Error: ",
         }
     }

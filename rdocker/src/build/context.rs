@@ -89,13 +89,13 @@ impl Context {
             }),
             Place::Stdin => Self::unpack(lease, io::stdin().lock()),
             Place::Archive(path) => {
-                let file = File::open(path).map_err(|errno| Error::host("open", path, errno))?;
+                let file = File::open(path).map_err(|errno| Error::local("open", path, errno))?;
                 Self::unpack(lease, file)
             }
             Place::Url(url) => {
                 let path = lease.scratch();
                 remote::fetch(url, &path, None)?;
-                let file = File::open(&path).map_err(|errno| Error::host("open", &path, errno))?;
+                let file = File::open(&path).map_err(|errno| Error::local("open", &path, errno))?;
                 Self::unpack(lease, file)
             }
             Place::Git(git) => {
@@ -162,7 +162,7 @@ impl Context {
         if named == Some("-") {
             let mut text = Vec::new();
             let read = io::stdin().lock().take(TEXT_MAX + 1).read_to_end(&mut text);
-            read.map_err(|errno| Error::host("read", Path::new("stdin"), errno))?;
+            read.map_err(|errno| Error::local("read", Path::new("stdin"), errno))?;
             return Ok(("Dockerfile".to_owned(), text));
         }
         if let Some(text) = &self.alone {
@@ -222,7 +222,7 @@ impl Context {
         let mut text = Vec::new();
         file.take(TEXT_MAX + 1)
             .read_to_end(&mut text)
-            .map_err(|errno| Error::host("read", Path::new(name), errno))?;
+            .map_err(|errno| Error::local("read", Path::new(name), errno))?;
         Ok(Some(text))
     }
 }
@@ -259,5 +259,5 @@ pub fn scratch_dir(lease: &Lease<'_>) -> Result<PathBuf> {
 /// It cannot be opened.
 pub fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::host("open", path, errno))
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::local("open", path, errno))
 }

@@ -265,7 +265,7 @@ impl Build {
         }
         if let (Some(path), Some(id)) = (&self.iidfile, built.id()) {
             std::fs::write(path, id.to_string())
-                .map_err(|errno| Error::host("write", path, errno))?;
+                .map_err(|errno| Error::local("write", path, errno))?;
         }
         if let Some(path) = &self.metadata_file {
             let text = metadata(built.id().as_ref(), &options);

@@ -125,5 +125,5 @@ pub fn write_cidfile(args: &RunArgs, container: &Container) -> Result<()> {
     };
     let file = std::fs::File::create_new(path);
     file.and_then(|mut file| file.write_all(container.record.id.as_bytes()))
-        .map_err(|errno| Error::host("write the container ID to", path, errno))
+        .map_err(|errno| Error::local("write the container ID to", path, errno))
 }

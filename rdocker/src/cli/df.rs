@@ -108,7 +108,7 @@ fn volumes_row(host: &Host) -> Result<Value> {
     let (mut total, mut free, mut active) = (0, 0, 0);
     let list = Volumes::new(host).list()?;
     for volume in &list {
-        let bytes = tree_size::tree(&volume.mountpoint);
+        let bytes = tree_size::volume(volume);
         total += bytes;
         if used.contains(&volume.name) {
             active += 1;
@@ -178,7 +178,7 @@ impl Details {
                     json!({
                         "Name": volume.name,
                         "Links": links(volume).to_string(),
-                        "Size": size(tree_size::tree(&volume.mountpoint), 3),
+                        "Size": size(tree_size::volume(volume), 3),
                     })
                 })
                 .collect(),

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::container::api::HostConfig;
 use crate::container::record::Status;
-use crate::container::{Container, Containers, exec, merge};
+use crate::container::{Container, Containers, exec, merge, spec};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::{self, Images};
@@ -186,6 +187,7 @@ pub fn describe(host: &Host, container: &Container, with_size: bool) -> Value {
             .unwrap_or_default()
             .into();
     }
+    complete(&mut host_config, &record.host_config);
     if let Some(links) = &record.host_config.links {
         let shown = links.iter().map(|link| {
             let (child, alias) = link.split_once(':').unwrap_or((link, link));
@@ -233,6 +235,26 @@ pub fn describe(host: &Host, container: &Container, with_size: bool) -> Value {
         value["SizeRootFs"] = (own + below).into();
     }
     value
+}
+
+/// Adds the keys that Docker has and this machine has no use for, and what was left to the defaults.
+fn complete(shown: &mut Value, host: &HostConfig) {
+    shown["Cgroup"] = "".into();
+    shown["Isolation"] = "".into();
+    shown["DeviceRequests"] = Value::Null;
+    // Of Windows.
+    for key in [
+        "CpuCount",
+        "CpuPercent",
+        "IOMaximumIOps",
+        "IOMaximumBandwidth",
+    ] {
+        shown[key] = 0.into();
+    }
+    if let Ok([masked, readonly]) = spec::default_paths(host) {
+        shown["MaskedPaths"] = json!(masked);
+        shown["ReadonlyPaths"] = json!(readonly);
+    }
 }
 
 /// Docker's list of the execs under way, `null` if there are none.

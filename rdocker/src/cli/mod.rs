@@ -5,6 +5,7 @@ mod attach;
 mod build;
 mod check;
 mod commit;
+mod context;
 mod cp;
 mod create;
 mod df;
@@ -17,8 +18,10 @@ mod info;
 mod inspect;
 mod life;
 mod logs;
+mod manifest;
 mod monitor;
 mod network;
+mod plugin;
 mod port;
 mod prune;
 mod ps;
@@ -160,6 +163,15 @@ enum Verb {
     /// Manage volumes
     #[command(subcommand, disable_help_subcommand = true)]
     Volume(volume::VolumeVerb),
+    /// Manage contexts
+    #[command(subcommand, disable_help_subcommand = true)]
+    Context(context::ContextVerb),
+    /// Manage plugins
+    #[command(subcommand, disable_help_subcommand = true)]
+    Plugin(plugin::PluginVerb),
+    /// Manage Docker image manifests and manifest lists
+    #[command(subcommand, disable_help_subcommand = true)]
+    Manifest(manifest::ManifestVerb),
     /// Manage the engine
     #[command(subcommand, disable_help_subcommand = true)]
     System(SystemVerb),
@@ -352,6 +364,9 @@ impl Verb {
             Self::Containers(ContainerForm::Remove(verb)) => verb.run(host, ui),
             Self::Network(verb) => verb.run(host, ui),
             Self::Volume(verb) => verb.run(host, ui),
+            Self::Context(verb) => verb.run(ui),
+            Self::Plugin(verb) => verb.run(ui),
+            Self::Manifest(verb) => verb.run(host, ui),
             Self::Monitor(verb) => verb.run(host),
             Self::Namespaces => rootless::hold(host),
         }
@@ -365,6 +380,8 @@ impl Verb {
                 | Self::Logout(_)
                 | Self::Search(_)
                 | Self::Version(_)
+                | Self::Context(_)
+                | Self::Plugin(_)
                 | Self::Namespaces
         )
     }
@@ -444,9 +461,9 @@ fn run(cli: Cli, ui: &mut Ui) -> Result<()> {
     if let Some(host) = cli.global.host.filter(|host| !host.is_empty()) {
         return Err(Error::NoDaemon { host });
     }
-    if let Some(context) = cli.global.context.filter(|context| context != "default") {
+    if let Some(name) = cli.global.context.filter(|name| name != context::DEFAULT) {
         return Err(Error::Usage(format!(
-            "Failed to initialize: unable to resolve docker endpoint: context {context:?}: context \
+            "Failed to initialize: unable to resolve docker endpoint: context {name:?}: context \
              not found"
         )));
     }

@@ -6,17 +6,20 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::image::registry::Credential;
+use crate::image::registry::credentials::key;
 use crate::image::registry::login::login;
 use crate::image::registry::search::search;
-use crate::ui::Ui;
+use crate::image::registry::{Credential, RegistryOptions};
 use crate::ui::format::{ellipsis, printable};
 use crate::ui::list::Columns;
+use crate::ui::{Ui, stdin_is_terminal};
 
 use super::filter::Filters;
 use super::transfer::registry_options;
 
 const DOCKER_IO: &str = "docker.io";
+/// The exit code of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 
 /// `docker.io` for what stands for Docker Hub, else the host without scheme and path.
 fn domain(server: Option<&str>) -> String {
@@ -57,16 +60,66 @@ impl Login {
         if self.email.is_some() {
             ui.warn("--email is no longer used and is ignored")?;
         }
-        let user = self.username.clone().ok_or_else(|| Error::Hinted {
-            message: "Must provide --username".to_owned(),
-            hint: "rdocker login -u NAME --password-stdin [SERVER]".to_owned(),
-        })?;
+        let domain = domain(self.server.as_deref());
+        let options = registry_options(host);
+        let known = options
+            .credentials
+            .get(&domain)
+            .map_err(crate::image::Error::from)?;
+        let asks = self.username.is_none() && self.password.is_none() && !self.password_stdin;
+        if asks
+            && let Some(credential) = &known
+            && login_again(&domain, credential, &options, ui)?
+        {
+            return ui.line("Login Succeeded");
+        }
+        let user = self.user(&domain, known.as_ref(), ui)?;
         let password = self.secret(ui)?;
         let credential = Credential::Password { user, password };
-        let options = registry_options(host);
-        login(&domain(self.server.as_deref()), &credential, &options)
-            .map_err(crate::image::Error::from)?;
+        login(&domain, &credential, &options).map_err(crate::image::Error::from)?;
+        if let Some(path) = options.credentials.plain_file(&domain) {
+            ui.error_line(format_args!(
+                "\nWARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a \
+                 credential helper to remove this warning. See\n\
+                 https://docs.docker.com/go/credential-store/\n",
+                path.display()
+            ))?;
+        }
         ui.line("Login Succeeded")
+    }
+
+    /// Who logs in: the given one, or the one who answers at the terminal.
+    fn user(&self, domain: &str, known: Option<&Credential>, ui: &mut Ui) -> Result<String> {
+        let given = self.username.as_deref().map_or("", str::trim);
+        if !given.is_empty() {
+            return Ok(given.to_owned());
+        }
+        if self.password_stdin {
+            return Err(Error::Usage(
+                "the --password-stdin option requires --username to be set".to_owned(),
+            ));
+        }
+        require_terminal()?;
+        if domain == DOCKER_IO {
+            ui.line(
+                "Log in with your Docker ID or email address to push and pull images from Docker \
+                 Hub. If you don't have a Docker ID, head over to https://hub.docker.com/ to \
+                 create one.\nA Personal Access Token (PAT) can be used instead of the password.\n",
+            )?;
+        }
+        let before = match known {
+            Some(Credential::Password { user, .. } | Credential::Identity { user, .. }) => user,
+            None => "",
+        };
+        let answer = match before {
+            "" => ui.ask("Username: ")?,
+            before => ui.ask(&format!("Username ({before}): "))?,
+        };
+        match (answer.as_str(), before) {
+            ("", "") => Err(Error::Usage("Error: Non-null Username Required".to_owned())),
+            ("", before) => Ok(before.to_owned()),
+            (answer, _) => Ok(answer.to_owned()),
+        }
     }
 
     fn secret(&self, ui: &mut Ui) -> Result<String> {
@@ -80,19 +133,64 @@ impl Login {
             ui.warn("Using --password via the CLI is insecure. Use --password-stdin.")?;
             return Ok(password.clone());
         }
-        if !self.password_stdin {
-            return Err(Error::Hinted {
-                message: "Cannot perform an interactive login from a non TTY device".to_owned(),
-                hint: "give it with --password-stdin".to_owned(),
-            });
+        let password = if self.password_stdin {
+            let mut text = String::new();
+            std::io::stdin()
+                .take(64 << 10)
+                .read_to_string(&mut text)
+                .map_err(|errno| Error::host("read the password from", "stdin".as_ref(), errno))?;
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        } else {
+            require_terminal()?;
+            ui.ask_secret("Password: ")?
+                .ok_or(Error::Exit(INTERRUPTED))?
+        };
+        match password.is_empty() {
+            true => Err(Error::Usage("Error: Password Required".to_owned())),
+            false => Ok(password),
         }
-        let mut text = String::new();
-        std::io::stdin()
-            .take(64 << 10)
-            .read_to_string(&mut text)
-            .map_err(|errno| Error::host("read the password from", "stdin".as_ref(), errno))?;
-        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
     }
+}
+
+/// Tries a credential that is known already; whether the registry still takes it.
+fn login_again(
+    domain: &str,
+    credential: &Credential,
+    options: &RegistryOptions,
+    ui: &mut Ui,
+) -> Result<bool> {
+    let (Credential::Password { user, .. } | Credential::Identity { user, .. }) = credential;
+    ui.error_line(format_args!(
+        "Authenticating with existing credentials... [Username: {user}]\n\nTo login with a \
+         different account, run '{0} logout' followed by '{0} login'\n",
+        ui.program.clone()
+    ))?;
+    match login(domain, credential, options) {
+        Ok(()) => Ok(true),
+        Err(error) if error.status() == Some(401) => {
+            ui.error_line("Stored credentials invalid or expired")?;
+            Ok(false)
+        }
+        Err(error) => {
+            let error = Error::from(crate::image::Error::from(error));
+            ui.error_line(format_args!(
+                "Login did not succeed, error: {}",
+                error.chain()
+            ))?;
+            Ok(false)
+        }
+    }
+}
+
+/// # Errors
+/// docker's words for a question that nobody could answer.
+fn require_terminal() -> Result<()> {
+    if stdin_is_terminal() {
+        return Ok(());
+    }
+    Err(Error::Usage(
+        "Error: Cannot perform an interactive login from a non TTY device".to_owned(),
+    ))
 }
 
 /// Log out from a registry
@@ -111,7 +209,10 @@ impl Logout {
             .credentials
             .erase(&domain)
             .map_err(crate::image::Error::from)?;
-        ui.line(format_args!("Removing login credentials for {domain}"))
+        ui.line(format_args!(
+            "Removing login credentials for {}",
+            key(&domain)
+        ))
     }
 }
 

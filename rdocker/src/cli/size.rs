@@ -5,10 +5,20 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::volume::Volume;
+
 /// Bytes of all regular files below `dir`; a file with several links counts once.
 pub fn tree(dir: &Path) -> u64 {
     let mut seen = BTreeSet::new();
     walk(dir, &mut seen)
+}
+
+/// Bytes of a volume; none if its files are another file system's.
+pub fn volume(volume: &Volume) -> u64 {
+    match volume.is_file_system() {
+        true => 0,
+        false => tree(&volume.mountpoint),
+    }
 }
 
 fn walk(dir: &Path, seen: &mut BTreeSet<(u64, u64)>) -> u64 {

@@ -286,7 +286,7 @@ pub fn to_file_or_stdout(
         let mut file = File::options().write(true).open(path);
         let file = file
             .as_mut()
-            .map_err(|errno| Error::host("open", path, io::Error::from(errno.kind())))?;
+            .map_err(|errno| Error::local("open", path, io::Error::from(errno.kind())))?;
         return write(file);
     }
     let dir = path.parent().filter(|dir| *dir != Path::new(""));
@@ -306,15 +306,15 @@ pub fn to_file_or_stdout(
         .truncate(true)
         .mode(0o600)
         .open(&part)
-        .map_err(|errno| Error::host("create", &part, errno))
+        .map_err(|errno| Error::local("create", &part, errno))
         .and_then(|file| {
             let mut out = io::BufWriter::with_capacity(1 << 20, file);
             write(&mut out)?;
             out.flush()
-                .map_err(|errno| Error::host("write", &part, errno))
+                .map_err(|errno| Error::local("write", &part, errno))
         })
         .and_then(|()| {
-            std::fs::rename(&part, path).map_err(|errno| Error::host("rename", &part, errno))
+            std::fs::rename(&part, path).map_err(|errno| Error::local("rename", &part, errno))
         });
     if result.is_err() {
         let _ = std::fs::remove_file(&part);
@@ -375,7 +375,7 @@ fn open_input(path: Option<&Path>) -> Result<Box<dyn Read + Send>> {
         None => Ok(Box::new(io::stdin())),
         Some(path) if path == Path::new("-") => Ok(Box::new(io::stdin())),
         Some(path) => {
-            let file = File::open(path).map_err(|errno| Error::host("open", path, errno))?;
+            let file = File::open(path).map_err(|errno| Error::local("open", path, errno))?;
             Ok(Box::new(file))
         }
     }

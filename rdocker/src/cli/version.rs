@@ -9,10 +9,18 @@ use crate::ui::Ui;
 use crate::ui::list::Columns;
 use crate::ui::template::Template;
 
+use super::context::DEFAULT;
+
 /// Newest Engine API this engine speaks.
 pub const API_VERSION: &str = "1.51";
 /// Oldest Engine API this engine speaks.
 pub const MIN_API_VERSION: &str = "1.24";
+
+/// The commit that this program was made from.
+pub const COMMIT: &str = match option_env!("KEEL_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
 
 /// Show the Docker version information
 #[derive(Debug, clap::Args)]
@@ -39,7 +47,9 @@ impl Version {
         let rows = [
             ("Version", "Version"),
             ("API version", "ApiVersion"),
+            ("Git commit", "GitCommit"),
             ("OS/Arch", "OsArch"),
+            ("Context", "Context"),
         ];
         for (label, key) in rows {
             let value = match key {
@@ -61,6 +71,7 @@ impl Version {
             text(&server["MinAPIVersion"])
         );
         ui.line(format_args!("  {:<17}{range}", "API version:"))?;
+        ui.line(format_args!("  {:<17}{COMMIT}", "Git commit:"))?;
         let platform = format!("{}/{}", text(&server["Os"]), text(&server["Arch"]));
         ui.line(format_args!("  {:<17}{platform}", "OS/Arch:"))?;
         ui.line(format_args!(
@@ -125,13 +136,24 @@ fn facts() -> Value {
         .unwrap_or_default();
     let common = json!({
         "Version": version, "ApiVersion": API_VERSION, "Os": "linux", "Arch": architecture(),
+        "Platform": {"Name": "rdocker"}, "GitCommit": COMMIT,
+        // Neither is known: no Go made this, and the same source makes the same program at any time.
+        "GoVersion": "", "BuildTime": "",
     });
     let mut client = common.clone();
     client["DefaultAPIVersion"] = API_VERSION.into();
-    client["Context"] = "default".into();
+    client["Context"] = DEFAULT.into();
     let mut server = common;
     server["MinAPIVersion"] = MIN_API_VERSION.into();
     server["KernelVersion"] = kernel.into();
-    server["Platform"] = json!({"Name": "rdocker"});
+    server["Components"] = json!([{
+        "Name": "Engine",
+        "Version": version,
+        "Details": {
+            "ApiVersion": API_VERSION, "MinAPIVersion": MIN_API_VERSION, "Os": "linux",
+            "Arch": architecture(), "KernelVersion": server["KernelVersion"],
+            "GitCommit": COMMIT, "GoVersion": "", "BuildTime": "", "Experimental": "false",
+        },
+    }]);
     json!({"Client": client, "Server": server})
 }

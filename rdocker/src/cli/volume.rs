@@ -78,18 +78,12 @@ impl Create {
                 name: self.driver,
             });
         }
-        if !self.opt.is_empty() {
-            return Err(Error::Hinted {
-                message: "options of the local volume driver are not supported".to_owned(),
-                hint: "mount the file system yourself and give it with -v /PATH:TARGET".to_owned(),
-            });
-        }
         let mut labels = pairs(&self.label);
         let name = self.name.unwrap_or_else(|| {
             labels.insert(ANONYMOUS.to_owned(), String::new());
             id::random()
         });
-        let (volume, new) = Volumes::new(host).create(&name, labels, BTreeMap::new())?;
+        let (volume, new) = Volumes::new(host).create(&name, labels, pairs(&self.opt))?;
         if new {
             events::other(
                 host,
@@ -262,7 +256,7 @@ pub fn prune(host: &Host, filters: &Filters, all: bool, ui: &mut Ui) -> Result<u
         {
             continue;
         }
-        freed += super::size::tree(&volume.mountpoint);
+        freed += super::size::volume(&volume);
         remove(host, &volume.name)?;
         removed.push(volume.name);
     }

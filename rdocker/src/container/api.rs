@@ -341,9 +341,34 @@ pub struct VolumeOptions {
     /// Labels of a volume that the mount creates.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What that volume is made with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_config: Option<DriverConfig>,
     /// Path inside the volume.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub subpath: String,
+}
+
+impl VolumeOptions {
+    /// What the local driver makes a new volume of.
+    pub fn driver_options(&self) -> BTreeMap<String, String> {
+        let config = self.driver_config.as_ref();
+        config
+            .map(|config| config.options.clone())
+            .unwrap_or_default()
+    }
+}
+
+/// A volume driver, and what it is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DriverConfig {
+    /// `local`; empty is the same.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// `type`, `device` and `o`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
 }
 
 /// Options of a tmpfs mount.

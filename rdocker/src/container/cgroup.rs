@@ -69,6 +69,24 @@ pub fn is_unified() -> bool {
     Path::new(ROOT).join("cgroup.controllers").exists()
 }
 
+/// The controllers that the kernel has: cgroups(7), /proc/cgroups.
+pub fn controllers() -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    let rows = text.lines().filter(|line| !line.starts_with('#'));
+    rows.filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let name = words.next()?;
+        (words.next_back() == Some("1")).then(|| name.to_owned())
+    })
+    .collect()
+}
+
+/// Whether swap is counted: always in the unified hierarchy, by a boot parameter in the old one.
+pub fn counts_swap() -> bool {
+    let old = Path::new(ROOT).join("memory/memory.memsw.limit_in_bytes");
+    is_unified() || old.exists()
+}
+
 /// Where the runtime makes a container's cgroup: `/PARENT/ID`, and `rdocker` is the parent that
 /// nobody named. `None` where this user may make none.
 ///

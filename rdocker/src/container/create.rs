@@ -20,7 +20,7 @@ use crate::network::{DEFAULT, Wish, pasta};
 use crate::rootless;
 use crate::runtime::Runtime;
 use crate::store::Store;
-use crate::volume::{MountPoint, Volumes, copy_up, settle};
+use crate::volume::{MountPoint, Volumes, copy_up, device, settle};
 
 /// What happens to the root after `create`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,7 +219,10 @@ fn furnish(
             .iter()
             .find(|mount| mount.destination == *target);
         if let Some(mount) = volume {
-            copy_up(&root, target, Path::new(&mount.source))?;
+            device::hold(host, &mount.name, &container.record.id)?;
+            let copied = copy_up(&root, target, Path::new(&mount.source));
+            device::release(host, &mount.name, &container.record.id)?;
+            copied?;
         }
     }
     container.record.mounts = settled.mounts;

@@ -20,7 +20,7 @@ use crate::network::sandbox::unpublish;
 use crate::runtime::Runtime;
 use crate::store::Store;
 use crate::store::gc::remove_tree;
-use crate::volume::{ANONYMOUS, Volumes};
+use crate::volume::{ANONYMOUS, Volumes, device};
 
 /// The end of the name of a directory that is being removed.
 const TRASH: &str = ".removing";
@@ -48,6 +48,9 @@ pub fn take_down(host: &Host, record: &Record, places: &Places) {
     while unmount(&shm, flags).is_ok() {}
     unpublish(&places.run);
     let _ = overlay::unmount_rootfs(&places.dir);
+    for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+        let _ = device::release(host, &mount.name, &record.id);
+    }
     // Removing below a mount that would not go would empty what is mounted there.
     if !is_mounted_below(&places.run) {
         let _ = fs::remove_dir_all(&places.run);

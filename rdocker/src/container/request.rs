@@ -89,14 +89,6 @@ fn check_conflicts(args: &RunArgs) -> Result<()> {
             hint: "give the device nodes with --device".to_owned(),
         });
     }
-    if args
-        .files
-        .volume_driver
-        .as_deref()
-        .is_some_and(|driver| driver != "local")
-    {
-        return invalid("the only volume driver here is 'local'");
-    }
     match args.confine.isolation.as_deref() {
         None | Some("" | "default") => Ok(()),
         Some(other) => invalid(format!(
@@ -294,7 +286,7 @@ fn security_options(options: &[String]) -> Result<Option<Vec<String>>> {
             return Ok(option.clone());
         }
         let text = std::fs::read_to_string(path)
-            .map_err(|errno| Error::host("opening seccomp profile", Path::new(path), errno))?;
+            .map_err(|errno| Error::local("opening seccomp profile", Path::new(path), errno))?;
         Ok(format!("seccomp={text}"))
     };
     let options: Vec<String> = options.iter().map(read).collect::<Result<_>>()?;

@@ -23,6 +23,7 @@ use crate::image::overlay;
 use crate::network::sandbox::Sandbox;
 use crate::seccomp;
 use crate::store::lock::FileLock;
+use crate::volume::device;
 
 /// Whether the root is mounted already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,9 @@ pub fn prepare(host: &Host, record: &Record, places: &Places, root: Root) -> Res
     if root == Root::Unmounted {
         overlay::unmount_rootfs(&places.dir)?;
         overlay::remount_rootfs(&places.dir)?;
+    }
+    for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+        device::hold(host, &mount.name, &record.id)?;
     }
     let facts = gather(host, record, places)?;
     let spec = spec::build(&record.config, &record.host_config, &facts)?;

@@ -50,10 +50,13 @@ pub struct Pulled {
 }
 
 /// A document as it came.
-struct Fetched {
-    bytes: Vec<u8>,
-    digest: Digest,
-    document: Document,
+pub struct Fetched {
+    /// As the registry has it.
+    pub bytes: Vec<u8>,
+    /// Of the bytes.
+    pub digest: Digest,
+    /// What they say.
+    pub document: Document,
 }
 
 /// What a name means on one platform.
@@ -128,6 +131,19 @@ impl Images<'_> {
             let described = self.describe(pull, pull.top()?, options)?;
             self.pull_blobs(pull, &described).map(drop)
         })
+    }
+
+    /// The document that `name` means in its registry, which is not kept.
+    ///
+    /// # Errors
+    /// As [`Images::pull`].
+    pub fn remote_document(&self, name: &Reference, registry: &RegistryOptions) -> Result<Fetched> {
+        let options = PullOptions {
+            platform: None,
+            registry: registry.clone(),
+        };
+        let lease = self.store().lease()?;
+        self.in_registry(&lease, name, &options, &Quiet, |pull| pull.top())
     }
 
     /// Asks the mirrors of the name's registry, then the registry itself.

@@ -88,16 +88,33 @@ impl Ui {
         self.error_line(format_args!("WARNING: {text}"))
     }
 
-    /// Asks on stderr and reads one line from stdin: only `y` or `yes` agrees.
+    /// Asks and reads one line from stdin: only `y` or `yes` agrees.
     pub fn confirm(&mut self, question: &str) -> Result<bool> {
-        write!(self.out, "{question} [y/N] ")
-            .and_then(|()| self.out.flush())
-            .map_err(Error::Terminal)?;
+        let answer = self.ask(&format!("{question} [y/N] "))?;
+        Ok(matches!(answer.to_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Asks and reads one line from stdin, without the white space around it.
+    pub fn ask(&mut self, question: &str) -> Result<String> {
+        self.bytes(question.as_bytes())?;
         let mut answer = String::new();
         io::stdin()
             .read_line(&mut answer)
             .map_err(Error::Terminal)?;
-        Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+        Ok(answer.trim().to_owned())
+    }
+
+    /// Asks and reads what is typed at the terminal, which does not show it; `None` if the user
+    /// gives up.
+    pub fn ask_secret(&mut self, question: &str) -> Result<Option<String>> {
+        // Before the question, so that not even a fast typist's first key is shown.
+        let raw = terminal::RawMode::enter()?;
+        let answer = self
+            .bytes(question.as_bytes())
+            .and_then(|()| terminal::read_keys());
+        drop(raw);
+        self.line("")?;
+        answer
     }
 
     /// Makes everything written so far visible.

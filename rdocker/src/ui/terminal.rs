@@ -1,6 +1,6 @@
 //! The user's own terminal: raw mode, size, detach keys.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
@@ -31,6 +31,66 @@ impl Drop for RawMode {
     fn drop(&mut self) {
         // A terminal that is gone needs no restoring.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// Reads a line that is typed in [`RawMode`], where nothing is shown; `None` if the user gives up.
+///
+/// With the terminal's own editing and no echo, Ctrl-C would leave a shell behind that shows nothing.
+///
+/// # Errors
+/// The terminal cannot be read.
+pub fn read_keys() -> Result<Option<String>> {
+    let mut line = HiddenLine::default();
+    let mut stdin = io::stdin().lock();
+    loop {
+        let mut key = [0];
+        if stdin.read(&mut key).map_err(Error::Terminal)? == 0 {
+            return Ok(line.end());
+        }
+        match line.feed(key[0]) {
+            Keyed::More => {}
+            Keyed::Done => return Ok(line.end()),
+            Keyed::GivenUp => return Ok(None),
+        }
+    }
+}
+
+/// What a line is after one more key.
+#[derive(Debug, PartialEq, Eq)]
+enum Keyed {
+    More,
+    Done,
+    GivenUp,
+}
+
+/// A line as termios(3) edits it: backspace takes one character, Ctrl-U all.
+#[derive(Debug, Default)]
+struct HiddenLine {
+    bytes: Vec<u8>,
+}
+
+impl HiddenLine {
+    fn feed(&mut self, key: u8) -> Keyed {
+        match key {
+            b'\r' | b'\n' => return Keyed::Done,
+            // Ctrl-C; Ctrl-D ends a line that has something in it.
+            3 => return Keyed::GivenUp,
+            4 if self.bytes.is_empty() => return Keyed::GivenUp,
+            4 => return Keyed::Done,
+            // Ctrl-U.
+            21 => self.bytes.clear(),
+            8 | 127 => {
+                let is_inside = |byte: &u8| byte & 0xc0 == 0x80;
+                while self.bytes.pop().as_ref().is_some_and(is_inside) {}
+            }
+            key => self.bytes.push(key),
+        }
+        Keyed::More
+    }
+
+    fn end(self) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.bytes).into_owned())
     }
 }
 
@@ -127,6 +187,27 @@ mod tests {
         assert_eq!(keys.feed(b"x"), Typed::Forward(b"\x10x".to_vec()));
         assert_eq!(keys.feed(b"c\x10\x11d"), Typed::Detach(b"c".to_vec()));
         assert_eq!(keys.feed(b"\x10\x10\x11"), Typed::Detach(b"\x10".to_vec()));
+    }
+
+    #[test]
+    fn a_hidden_line_is_edited_as_a_terminal_does_it() {
+        let cases: &[(&[u8], Keyed, &str)] = &[
+            (b"secret\r", Keyed::Done, "secret"),
+            (b"a\xc3\xa4\x7f\x7fb\n", Keyed::Done, "b"),
+            (b"wrong\x15right\x04", Keyed::Done, "right"),
+            (b"half\x03", Keyed::GivenUp, "half"),
+            (b"\x04", Keyed::GivenUp, ""),
+        ];
+        for (typed, want, text) in cases {
+            let mut line = HiddenLine::default();
+            let mut last = Keyed::More;
+            for key in *typed {
+                assert_eq!(last, Keyed::More, "{typed:?}");
+                last = line.feed(*key);
+            }
+            assert_eq!(&last, want, "{typed:?}");
+            assert_eq!(line.end().as_deref(), Some(*text), "{typed:?}");
+        }
     }
 
     #[test]

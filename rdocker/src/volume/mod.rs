@@ -3,6 +3,7 @@
 //! A volume is `volumes/NAME/_data` with `volumes/NAME/volume.json` beside it, as Docker keeps it.
 
 mod copy;
+pub mod device;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -122,7 +123,8 @@ impl<'a> Volumes<'a> {
     /// Makes a volume, or gives the one that has this name already. Whether it is new is told.
     ///
     /// # Errors
-    /// A name that no volume can have; a failed system call.
+    /// A name that no volume can have; options that the local driver does not take; a failed system
+    /// call.
     pub fn create(
         &self,
         name: &str,
@@ -136,6 +138,7 @@ impl<'a> Volumes<'a> {
                  directory, use absolute path"
             )));
         }
+        device::check(&options).map_err(|why| Error::Invalid(format!("create {name}: {why}")))?;
         let root = self.host.volumes();
         fs::create_dir_all(&root).map_err(|errno| Error::host("create directory", &root, errno))?;
         let dir = self.dir(name);
@@ -169,10 +172,10 @@ impl<'a> Volumes<'a> {
     }
 
     /// A volume with a name nobody chose.
-    pub fn create_anonymous(&self) -> Result<Volume> {
+    pub fn create_anonymous(&self, options: BTreeMap<String, String>) -> Result<Volume> {
         let labels = BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]);
         let name = crate::container::id::random();
-        self.create(&name, labels, BTreeMap::new())
+        self.create(&name, labels, options)
             .map(|(volume, _)| volume)
     }
 
@@ -214,8 +217,11 @@ impl<'a> Volumes<'a> {
 
     /// Removes a volume and its files. Whether a container uses it is the caller's question.
     pub fn remove(&self, name: &str) -> Result<()> {
-        self.get(name)?;
+        let volume = self.get(name)?;
         let dir = self.dir(name);
+        // Nobody mounts it again from here on.
+        let _lock = record::lock(&dir)?;
+        device::take_off(self.host, &volume)?;
         // The record goes last, so that a removal cut short can be repeated.
         remove_tree(&dir.join("_data"))?;
         Ok(remove_tree(&dir)?)
@@ -235,7 +241,7 @@ mod tests {
         assert!(create("data").unwrap().1);
         assert!(!create("data").unwrap().1);
         assert!(create("../x").is_err());
-        let anonymous = volumes.create_anonymous().unwrap();
+        let anonymous = volumes.create_anonymous(BTreeMap::new()).unwrap();
         assert!(anonymous.is_anonymous() && anonymous.name.len() == 64);
         fs::write(volumes.get("data").unwrap().mountpoint.join("f"), "x").unwrap();
         volumes.remove("data").unwrap();

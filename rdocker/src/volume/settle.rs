@@ -43,6 +43,9 @@ pub fn settle(
     };
     for text in host.binds.iter().flatten() {
         let flag = volume_flag(text)?;
+        if !is_path(&flag) {
+            require_local(&host.volume_driver)?;
+        }
         let copies = !flag.no_copy && !is_path(&flag);
         let mode = text.splitn(3, ':').nth(2).unwrap_or_default();
         claim(from_flag(volumes, flag, mode)?, copies)?;
@@ -61,7 +64,7 @@ pub fn settle(
         if target.is_empty() || own.contains_key(&target) || host.tmpfs.contains_key(&target) {
             continue;
         }
-        let volume = volumes.create_anonymous()?;
+        let volume = volumes.create_anonymous(BTreeMap::new())?;
         copy_up.push(target.clone());
         own.insert(target.clone(), volume_mount(&volume, &target, "", true));
     }
@@ -69,6 +72,19 @@ pub fn settle(
         mounts: own.into_values().collect(),
         copy_up,
     })
+}
+
+/// # Errors
+/// dockerd's words for a volume driver that is not there: `local` is the only one.
+fn require_local(driver: &str) -> Result<()> {
+    match driver {
+        "" | "local" => Ok(()),
+        other => Err(Error::Hinted {
+            message: format!("error looking up volume plugin {other}: plugin {other:?} not found"),
+            hint: "the driver 'local' takes type, device and o: see volume create --help"
+                .to_owned(),
+        }),
+    }
 }
 
 fn is_path(flag: &VolumeFlag) -> bool {
@@ -131,11 +147,21 @@ fn from_request(
     let rw = !request.read_only;
     match request.kind.as_str() {
         "volume" => {
+            require_local(
+                options
+                    .driver_config
+                    .as_ref()
+                    .map_or("", |config| &config.name),
+            )?;
             let volume = if request.source.is_empty() {
-                volumes.create_anonymous()?
+                volumes.create_anonymous(options.driver_options())?
             } else {
                 volumes
-                    .create(&request.source, options.labels.clone(), BTreeMap::new())?
+                    .create(
+                        &request.source,
+                        options.labels.clone(),
+                        options.driver_options(),
+                    )?
                     .0
             };
             if options.subpath.split('/').any(|part| part == "..") {

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod host;
 #[path = "../common/moments.rs"]
 mod moments;
@@ -18,6 +20,7 @@ mod hostile;
 mod images;
 mod inspect;
 mod kill;
+mod login;
 mod logs;
 mod monitor;
 mod ps;

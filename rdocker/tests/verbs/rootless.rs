@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::host::{Done, busybox_tar, done, eventually};
+use crate::terminal::{SIZE, Terminal};
 
 /// Its passwd entry; the number is nobody's on a Debian machine.
 const UID: u32 = 54321;
@@ -179,6 +180,41 @@ fn a_plain_user_runs_looks_into_and_removes_containers() {
     assert_eq!(user.run(&["rm", "box"]).ok(), "box");
     assert_eq!(user.run(&["ps", "-aq"]).ok(), "");
     eventually("the end of the holder", || !user.holder().exists());
+}
+
+#[test]
+fn a_plain_users_exec_has_a_terminal_and_a_volume_of_memory() {
+    let user = User::new(Subordinate::Ids);
+    user.run(&[
+        "volume",
+        "create",
+        "-o",
+        "type=tmpfs",
+        "-o",
+        "device=tmpfs",
+        "mem",
+    ])
+    .ok();
+    let run = [
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "box",
+        "-v",
+        "mem:/m",
+        "busybox",
+    ];
+    user.run(&[&run[..], &["sleep", "100"]].concat()).ok();
+    let script = "stty size; read x; echo got $x; grep -c ' /m tmpfs ' /proc/mounts; exit 9";
+    let mut client = Terminal::of(user.command(&["exec", "-it", "box", "sh", "-c", script]));
+    client.shows(&format!("{} {}", SIZE.0, SIZE.1));
+    client.types("keys\r");
+    client.shows("got keys\r\n1\r\n");
+    assert_eq!(client.code(), Some(9));
+    user.run(&["rm", "-f", "box"]).ok();
+    user.run(&["volume", "rm", "mem"]).ok();
 }
 
 #[test]

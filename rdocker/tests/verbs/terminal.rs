@@ -60,6 +60,11 @@ impl Terminal {
         }
     }
 
+    /// Whether this was shown until now.
+    pub fn has_shown(&self, text: &str) -> bool {
+        self.shown.contains(text)
+    }
+
     /// Gives the window another size, as a user who drags its corner.
     pub fn resizes(&mut self, rows: u16, columns: u16) {
         let size = rustix::termios::Winsize {

@@ -63,6 +63,21 @@ fn whoever_types_docker_reads_dockers_words() {
             "failed to parse template: template: :1: unclosed action\n",
         ),
         (
+            &["load", "-i", "no.tar"],
+            1,
+            "open no.tar: no such file or directory\n",
+        ),
+        (
+            &["context", "rm", "default"],
+            1,
+            "context \"default\" cannot be removed\n",
+        ),
+        (
+            &["plugin", "rm", "no"],
+            1,
+            "Error response from daemon: plugin \"no\" not found\n",
+        ),
+        (
             &["rm", "--force=maybe", "x"],
             125,
             "invalid argument \"maybe\" for \"-f, --force\" flag: strconv.ParseBool: parsing \
@@ -179,4 +194,82 @@ fn saved_files_are_their_owners_and_need_a_directory() {
         why.contains("invalid output path: stat no: no such file or directory"),
         "{why}"
     );
+}
+
+#[test]
+fn the_only_context_and_no_plugin_are_listed_as_docker_lists_them() {
+    let host = TestHost::new();
+    let list = host.run(&["context", "ls"]).ok();
+    let mut lines = list.lines();
+    let header = "NAME        DESCRIPTION                      DOCKER ENDPOINT   ERROR";
+    assert_eq!(lines.next(), Some(header));
+    assert!(
+        lines
+            .next()
+            .is_some_and(|line| line.starts_with("default *   "))
+    );
+    assert_eq!(host.run(&["context", "show"]).ok(), "default");
+    assert_eq!(host.run(&["context", "use", "default"]).ok(), "default");
+    let why = host.run(&["context", "use", "far"]).fails(1);
+    assert!(
+        why.contains("context \"far\": context not found: open "),
+        "{why}"
+    );
+    let host_of = [
+        "context",
+        "inspect",
+        "-f",
+        "{{.Name}}{{.Endpoints.docker.Host}}",
+    ];
+    assert_eq!(host.run(&host_of).ok(), "default");
+    assert_eq!(
+        host.run(&["plugin", "ls"]).ok(),
+        "ID        NAME      DESCRIPTION   ENABLED"
+    );
+}
+
+#[test]
+fn json_has_the_keys_that_programs_index() {
+    let host = TestHost::new();
+    host.run(&["create", "--name", "cc", "--network", "none", "busybox"])
+        .ok();
+    let cases: &[(&[&str], &str)] = &[
+        (
+            &["info", "-f", "json"],
+            "ID DriverStatus Plugins MemoryLimit SwapLimit CpuCfsPeriod CpuCfsQuota CPUShares \
+             CPUSet PidsLimit IPv4Forwarding Debug NFd OomKillDisable NGoroutines SystemTime \
+             NEventsListener OSVersion RegistryConfig GenericResources HttpProxy HttpsProxy \
+             NoProxy ExperimentalBuild Runtimes Swarm Isolation InitBinary ContainerdCommit \
+             RuncCommit InitCommit SecurityOptions Warnings ClientInfo Containers Images NCPU",
+        ),
+        (
+            &["version", "-f", "{{json .Server}}"],
+            "Platform Components GitCommit BuildTime",
+        ),
+        (
+            &["inspect", "-f", "{{json .HostConfig}}", "cc"],
+            "Cgroup Isolation DeviceRequests CpuCount CpuPercent IOMaximumIOps \
+             IOMaximumBandwidth MaskedPaths ReadonlyPaths Runtime ShmSize",
+        ),
+    ];
+    for (args, keys) in cases {
+        let text = host.run(args).ok();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for key in keys.split_whitespace() {
+            assert!(value.get(key).is_some(), "{args:?}: {key}");
+        }
+    }
+    let masked = "{{join .HostConfig.MaskedPaths \" \"}}";
+    assert!(host.inspect("cc", masked).contains("/proc/kcore"));
+    host.run(&[
+        "create",
+        "--privileged",
+        "--name",
+        "pp",
+        "--network",
+        "none",
+        "busybox",
+    ])
+    .ok();
+    assert_eq!(host.inspect("pp", masked), "");
 }

@@ -1,6 +1,6 @@
 //! `-v`, `--mount` and `--tmpfs`.
 
-use crate::container::api::{BindOptions, MountRequest, TmpfsOptions, VolumeOptions};
+use crate::container::api::{BindOptions, DriverConfig, MountRequest, TmpfsOptions, VolumeOptions};
 use crate::container::parse::value;
 use crate::error::{Error, Result};
 
@@ -129,7 +129,8 @@ pub fn mount_flag(text: &str) -> Result<MountRequest> {
         VolumeOptions::default(),
         TmpfsOptions::default(),
     );
-    for field in text.split(',') {
+    let fields = csv(text).map_err(wrong)?;
+    for field in fields.iter().map(String::as_str) {
         let (key, value) = field.trim().split_once('=').unwrap_or((field.trim(), ""));
         if !field.contains('=') && !SWITCHES.contains(&key.to_lowercase().as_str()) {
             return Err(wrong(format!(
@@ -160,7 +161,12 @@ pub fn mount_flag(text: &str) -> Result<MountRequest> {
                 let (key, value) = value.split_once('=').unwrap_or((value, ""));
                 volume.labels.insert(key.to_owned(), value.to_owned());
             }
-            "volume-driver" if matches!(value, "" | "local") => {}
+            "volume-driver" => driver(&mut volume).name = value.to_owned(),
+            "volume-opt" => {
+                let (key, value) = value.split_once('=').unwrap_or((value, ""));
+                let options = &mut driver(&mut volume).options;
+                options.insert(key.to_owned(), value.to_owned());
+            }
             "consistency" => {}
             "tmpfs-size" => tmpfs.size_bytes = Some(value::bytes(value).map_err(wrong)?),
             "tmpfs-mode" => {
@@ -171,6 +177,70 @@ pub fn mount_flag(text: &str) -> Result<MountRequest> {
         }
     }
     check_mount(mount, bind, volume, tmpfs).map_err(wrong)
+}
+
+fn driver(volume: &mut VolumeOptions) -> &mut DriverConfig {
+    volume.driver_config.get_or_insert_default()
+}
+
+/// The fields of one line of CSV: `"a=b,c"` is one field, and `""` in it a quote.
+///
+/// # Errors
+/// A quote where Go's encoding/csv has none, in its words (docker/cli reads `--mount` by it).
+fn csv(line: &str) -> Result<Vec<String>, String> {
+    let mut fields = Vec::new();
+    let mut rest = line;
+    loop {
+        let at = line.len() - rest.len() + 1;
+        let Some(quoted) = rest.strip_prefix('"') else {
+            let (field, more) = match rest.split_once(',') {
+                Some((field, more)) => (field, Some(more)),
+                None => (rest, None),
+            };
+            if let Some(quote) = field.find('"') {
+                return Err(format!(
+                    "parse error on line 1, column {}: bare \" in non-quoted-field",
+                    at + quote
+                ));
+            }
+            fields.push(field.to_owned());
+            match more {
+                Some(more) => rest = more,
+                None => return Ok(fields),
+            }
+            continue;
+        };
+        let end = closing_quote(quoted).ok_or_else(|| {
+            let column = line.len() + 1;
+            format!(
+                "parse error on line 1, column {column}: extraneous or missing \" in quoted-field"
+            )
+        })?;
+        fields.push(quoted[..end].replace("\"\"", "\""));
+        match quoted[end + 1..].strip_prefix(',') {
+            Some(more) => rest = more,
+            None if quoted.len() == end + 1 => return Ok(fields),
+            None => {
+                let column = at + end + 1;
+                return Err(format!(
+                    "parse error on line 1, column {column}: extraneous or missing \" in \
+                     quoted-field"
+                ));
+            }
+        }
+    }
+}
+
+/// Where a quoted field ends: at the first quote that no other one follows.
+fn closing_quote(text: &str) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let quote = from + text[from..].find('"')?;
+        if !text[quote + 1..].starts_with('"') {
+            return Some(quote);
+        }
+        from = quote + 2;
+    }
 }
 
 /// Puts the options where their mount type has them; options of another type are an error.
@@ -301,6 +371,19 @@ mod tests {
         assert_eq!(bind.bind_options.unwrap().propagation, "rslave");
         let volume = mount_flag("source=data,target=/d,volume-nocopy").unwrap();
         assert!(volume.kind == "volume" && volume.volume_options.unwrap().no_copy);
+        let nfs =
+            "src=nn,dst=/n,volume-driver=local,volume-opt=type=nfs,\"volume-opt=o=a=\"\"1\"\",rw\"";
+        let config = mount_flag(nfs)
+            .unwrap()
+            .volume_options
+            .unwrap()
+            .driver_config;
+        let config = config.unwrap();
+        assert_eq!(
+            (config.name.as_str(), config.options["type"].as_str()),
+            ("local", "nfs")
+        );
+        assert_eq!(config.options["o"], "a=\"1\",rw");
         let tmpfs = mount_flag("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap();
         let want = TmpfsOptions {
             size_bytes: Some(1 << 20),
@@ -320,6 +403,8 @@ mod tests {
             ("type=bind,dst=/b", "field Source must not be empty"),
             ("dst=/b,what", "must be a key=value pair"),
             ("dst=/b,what=1", "unexpected key 'what'"),
+            ("dst=/b,\"what", "extraneous or missing \" in quoted-field"),
+            ("dst=/b\"", "column 7: bare \" in non-quoted-field"),
         ];
         for (text, want) in cases {
             let why = mount_flag(text).unwrap_err().to_string();

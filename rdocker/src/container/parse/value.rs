@@ -125,12 +125,12 @@ pub fn label_file(path: &Path) -> Result<Vec<String>> {
 fn key_value_file(path: &Path, alone: &dyn Fn(&str) -> Option<String>) -> Result<Vec<String>> {
     let wrong = |why: &str| invalid(format!("invalid env file ({}): {why}", path.display()));
     let mut bytes = Vec::new();
-    let mut file = std::fs::File::open(path).map_err(|errno| Error::host("open", path, errno))?;
+    let mut file = std::fs::File::open(path).map_err(|errno| Error::local("open", path, errno))?;
     match std::io::Read::read_to_end(&mut file, &mut bytes) {
         Err(errno) if errno.kind() == std::io::ErrorKind::IsADirectory => {
             return Err(wrong(&format!("read {}: is a directory", path.display())));
         }
-        Err(errno) => return Err(Error::host("read", path, errno)),
+        Err(errno) => return Err(Error::local("read", path, errno)),
         Ok(_) => {}
     }
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);

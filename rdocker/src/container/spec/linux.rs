@@ -94,6 +94,14 @@ impl Security {
     }
 }
 
+/// The paths that are hidden and those that are read-only where nothing else is asked for.
+pub fn default_paths(security: &Security) -> [&'static [&'static str]; 2] {
+    match security.unconfined_paths {
+        true => [&[], &[]],
+        false => [MASKED, READONLY],
+    }
+}
+
 /// The whole section.
 pub fn section(host: &HostConfig, facts: &Facts, security: &Security) -> Value {
     let mut section = json!({
@@ -106,10 +114,11 @@ pub fn section(host: &HostConfig, facts: &Facts, security: &Security) -> Value {
         section["resources"] = resources(host, facts);
     }
     if !security.unconfined_paths {
-        let mut masked: Vec<String> = MASKED.iter().map(|path| (*path).to_owned()).collect();
+        let [masked, readonly] = default_paths(security);
+        let mut masked: Vec<String> = masked.iter().map(|path| (*path).to_owned()).collect();
         masked.extend(facts.thermal.iter().cloned());
         section["maskedPaths"] = masked.into();
-        section["readonlyPaths"] = READONLY.into();
+        section["readonlyPaths"] = readonly.into();
     }
     if let Some(profile) = &facts.seccomp {
         section["seccomp"] = profile.clone();

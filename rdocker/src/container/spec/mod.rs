@@ -12,6 +12,14 @@ mod mounts;
 pub use caps::{available as available_capabilities, names as capabilities};
 pub use linux::limits;
 
+/// The paths that a container of this request does not see, and those that it only reads.
+///
+/// # Errors
+/// A security option that nobody knows.
+pub fn default_paths(host: &HostConfig) -> Result<[&'static [&'static str]; 2]> {
+    linux::Security::parse(host).map(|security| linux::default_paths(&security))
+}
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

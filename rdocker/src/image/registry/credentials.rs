@@ -133,6 +133,15 @@ impl Credentials {
         write(path, &config)
     }
 
+    /// The file that a stored credential can be read in, if no helper keeps it.
+    pub fn plain_file(&self, domain: &str) -> Option<&Path> {
+        let Credentials::File(path) = self else {
+            return None;
+        };
+        let config = read(path).ok()?;
+        helper_for(&config, domain).is_none().then_some(path)
+    }
+
     /// Forgets the credential for a registry; answers whether there was one.
     pub fn erase(&self, domain: &str) -> Result<bool> {
         let Credentials::File(path) = self else {
