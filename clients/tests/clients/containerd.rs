@@ -173,9 +173,9 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// `ctr run` opens its end of the output in the background and gives that up when the program has
-/// ended: on a busy machine it lost what a short program printed in 3 of 1,600 runs with keel, in 1 of
-/// 1,600 with runc, in none of a program that slept before its end. Such a run is tried twice.
+/// `ctr run` on a busy machine lost what a short program printed, in 3 of 1,600 runs with keel and in 1
+/// of 1,600 with runc; it seems to open its end of the output when the program has ended already. Such
+/// a run is tried twice.
 #[test]
 fn containerd_works_with_it() {
     let machine = Machine::start();
