@@ -128,7 +128,7 @@ impl Host {
         self.data_root.join("containers")
     }
 
-    /// `DATA_ROOT/names`: one file per name, made with `O_EXCL`, holding the container's id.
+    /// `DATA_ROOT/names`: one symbolic link per name, to the container's id.
     pub fn names(&self) -> PathBuf {
         self.data_root.join("names")
     }

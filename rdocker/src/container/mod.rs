@@ -25,7 +25,8 @@ pub mod start;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
@@ -236,17 +237,21 @@ impl<'a> Containers<'a> {
             return Ok(None);
         }
         let path = self.name_file(name);
-        match fs::read_to_string(&path) {
-            Ok(id) => Ok(Some(id)),
+        match fs::read_link(&path) {
+            Ok(id) => Ok(Some(id.to_string_lossy().into_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Names were files once.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => fs::read_to_string(&path)
+                .map(Some)
+                .map_err(|errno| Error::host("read", &path, errno)),
             Err(error) => Err(Error::host("read", &path, error)),
         }
     }
 
     /// Gives `name` to container `id`; a name whose owner is gone is free.
     ///
-    /// The name is a file made by link(2) from a file that already holds the id, so that nobody
-    /// ever sees a name without its owner.
+    /// The name is a symbolic link to the id: symlink(2) makes both at once, so that nobody ever sees a
+    /// name without its owner, and who is killed leaves no draft of one.
     ///
     /// # Errors
     /// Docker's conflict sentence.
@@ -254,19 +259,11 @@ impl<'a> Containers<'a> {
         let root = self.host.names();
         fs::create_dir_all(&root).map_err(|errno| Error::host("create directory", &root, errno))?;
         let path = self.name_file(name);
-        let draft = root.join(format!(".{id}"));
-        fs::write(&draft, id).map_err(|errno| Error::host("write", &draft, errno))?;
-        let claimed = self.link_name(&draft, &path, name);
-        let _ = fs::remove_file(&draft);
-        claimed
-    }
-
-    fn link_name(&self, draft: &Path, path: &Path, name: &str) -> Result<()> {
         loop {
-            match fs::hard_link(draft, path) {
+            match symlink(id, &path) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Error::host("create", path, error));
+                    return Err(Error::host("create", &path, error));
                 }
                 Err(_) => {}
             }
@@ -281,7 +278,7 @@ impl<'a> Containers<'a> {
                      reuse that name."
                 )));
             }
-            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(&path);
         }
     }
 
