@@ -20,6 +20,7 @@ pub mod ipam;
 pub mod manage;
 pub mod netlink;
 pub mod pasta;
+mod place;
 pub mod ports;
 pub mod proxy;
 pub mod registry;
