@@ -25,7 +25,7 @@ mod terminal;
 pub use bundle::Bundle;
 pub use call::{Call, Run, Running};
 pub use container::Container;
-pub use host::{Adopted, HostSnapshot, reap_orphans};
+pub use host::{Adopted, HostSnapshot, isolate, reap_orphans};
 pub use runtime::{Kind, Runtime, SUBORDINATE, SUBORDINATES, USER, binary_under_test};
 pub use terminal::{ConsoleSocket, PidfdSocket, Terminal};
 
