@@ -12,11 +12,15 @@ fn main() {
     println!("cargo::rerun-if-env-changed=KEEL_SYMBOLS");
     println!("cargo::rerun-if-changed={ORDER}");
     // A static position-independent binary relocates itself at each start: packed, the relocations
-    // take an eighth of the space (glibc 2.36, binutils 2.38).
-    println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    // take an eighth of the space (glibc 2.36, musl 1.2.4, binutils 2.38). Rust brings musl itself, an
+    // older one up to Rust 1.92.
+    let has_glibc = env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|libc| libc == "gnu");
+    if has_glibc {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
-    // GNU ld does not know how to do the rest; Rust links with LLD on this architecture.
-    let has_lld = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
+    // GNU ld does not know how to do the rest; Rust links with LLD for this target.
+    let has_lld = has_glibc && env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
     if is_release && env::var_os("KEEL_SYMBOLS").is_none() {
         // The profile's `strip` is lost for a package with settings of its own.
         println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");

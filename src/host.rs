@@ -183,8 +183,8 @@ impl Host {
     }
 }
 
-/// linux/magic.h, which nix does not have.
-const SELINUX_MAGIC: nix::sys::statfs::FsType = nix::sys::statfs::FsType(libc::SELINUX_MAGIC);
+/// `SELINUX_MAGIC` of linux/magic.h, which nix does not have, and whose type is another with each libc.
+const SELINUX_MAGIC: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0xf97c_ff8c);
 
 /// Reads `6.18` out of `6.18.5-amd64`.
 fn release(text: &str) -> Option<(u32, u32)> {

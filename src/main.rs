@@ -2,6 +2,7 @@
 
 #![no_main]
 
+use std::ffi::OsString;
 use std::io::Write;
 
 use keel::cli::{self, Exit, Invocation};
@@ -15,12 +16,12 @@ static GUARD: keel::sys::guard::Guard = keel::sys::guard::Guard;
 
 keel::entry!(run);
 
-fn run() -> u8 {
-    let sealed = match seal::is_needed(std::env::args_os()) {
-        true => seal::seal(std::env::args_os()),
+fn run(args: Vec<OsString>) -> u8 {
+    let sealed = match seal::is_needed(args.iter().cloned()) {
+        true => seal::seal(args.iter().cloned()),
         false => Ok(None),
     };
-    let Invocation { global, verb } = cli::parse(std::env::args_os());
+    let Invocation { global, verb } = cli::parse(args);
     let verb = match verb {
         Ok(verb) => verb,
         Err(Exit::Asked(text)) => return print(&text),

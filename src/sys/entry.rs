@@ -4,23 +4,29 @@
 //! its overflow a stack of its own: twenty system calls, as many as all of `state` needs besides.
 //! What a program relies on is kept: open standard streams, and no death by SIGPIPE.
 
+use std::ffi::{CStr, OsStr, OsString};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 
-use libc::c_int;
+use libc::{c_char, c_int};
 
-/// Makes `$main`, a function without arguments that gives the exit code, the program's `main`.
+/// Makes `$main`, a function of the command line that gives the exit code, the program's `main`.
 ///
-/// For a crate with `#![no_main]`. `std::env::args_os` works: glibc hands the arguments to Rust's
-/// start-up function, which is not part of its `main`.
+/// For a crate with `#![no_main]`. `std::env::args_os` is no way to that line: with musl, Rust has it
+/// from the start-up that is left out here.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
         // SAFETY: no other `main` exists in a crate without one.
         #[allow(unsafe_code)]
         #[unsafe(no_mangle)]
-        extern "C" fn main() -> std::ffi::c_int {
+        extern "C" fn main(
+            _: std::ffi::c_int,
+            argv: *const *const std::ffi::c_char,
+        ) -> std::ffi::c_int {
             $crate::sys::entry::prepare();
-            let code: u8 = $main();
+            // SAFETY: it is what the C library calls `main` with.
+            let code: u8 = $main(unsafe { $crate::sys::entry::arguments(argv) });
             $crate::sys::entry::leave(code)
         }
     };
@@ -48,6 +54,23 @@ pub fn prepare() {
     }
     // SAFETY: to ignore a signal runs no code of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// The command line, the program's name first.
+///
+/// # Safety
+/// `argv` is the argument of `main`: strings that nobody changes, and a null pointer after the last.
+pub unsafe fn arguments(argv: *const *const c_char) -> Vec<OsString> {
+    (0..)
+        // SAFETY: nothing beyond the null pointer is looked at.
+        .map(|index| unsafe { *argv.add(index) })
+        .take_while(|argument| !argument.is_null())
+        .map(|argument| {
+            // SAFETY: it is a string of C, and is there as long as the process.
+            let bytes = unsafe { CStr::from_ptr(argument) }.to_bytes();
+            OsStr::from_bytes(bytes).to_owned()
+        })
+        .collect()
 }
 
 /// Ends the process. Nothing is freed or closed: the kernel does that faster.
