@@ -23,7 +23,8 @@ use crate::plan::seccomp::{self, Insn};
 use crate::state::Record;
 use crate::sys::{landlock, proc};
 
-/// What waiting and relaying a terminal take. A machine has not all of them.
+/// What waiting and relaying a terminal take. A machine has not all of them; where it has an older and
+/// a newer form of one, glibc makes the newer, musl the older.
 const WAITING: &[&str] = &[
     "brk",
     "clock_gettime",
@@ -57,6 +58,7 @@ const WAITING: &[&str] = &[
     "sendmsg",
     "sendto",
     "tgkill",
+    "tkill",
     "waitid",
     "write",
     "writev",
@@ -69,7 +71,9 @@ const REMOVING: &[&str] = &[
     "getdents64",
     "geteuid",
     "lseek",
+    "lstat",
     "nanosleep",
+    "open",
     "openat",
     "openat2",
     "pidfd_open",
@@ -79,6 +83,7 @@ const REMOVING: &[&str] = &[
     "rename",
     "renameat2",
     "rmdir",
+    "stat",
     "statfs",
     "statx",
     "unlink",

@@ -14,6 +14,10 @@ use keel::seal;
 #[global_allocator]
 static GUARD: keel::sys::guard::Guard = keel::sys::guard::Guard;
 
+#[cfg(all(target_env = "musl", not(debug_assertions)))]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 keel::entry!(run);
 
 fn run(args: Vec<OsString>) -> u8 {
