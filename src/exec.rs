@@ -128,9 +128,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         Some(foreground::prepare(true)?)
     };
 
-    let affinity = affinity(&process)?;
+    let (first, last) = affinity(&process)?;
     // The process is born with the first one, and takes it into the container's cgroup.
-    start_on(affinity.0.as_deref(), context)?;
+    start_on(first.as_deref(), context)?;
+    plan.process.affinity = last;
     let scheduler = plan.process.scheduler.take();
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
     let cloned = || format!("process {} is cloned for {}", process.pid, args.id);
@@ -141,19 +142,29 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     if plan.waits_at_birth {
         process.go(&plan)?;
     }
-    drop(fds);
-    if kinds & namespaces::PID != 0 {
-        process.follow(&plan)?;
-    }
     let verify = context.verify();
     let promised = Promised {
-        last: affinity.1,
         scheduler,
         terminal,
         pidfd_socket: args.pidfd_socket.as_deref(),
         verify,
     };
-    let terminal = let_go(&mut process, &plan, &container, promised)?;
+    let is_free = process.is_born_in_place() && promised.is_nothing(&plan);
+    if is_free {
+        // Its report is answered in advance: the program starts without a change of processes.
+        process.go(&plan)?;
+    }
+    drop(fds);
+    if kinds & namespaces::PID != 0 {
+        process.follow(&plan)?;
+    }
+    let terminal = if is_free {
+        process.wait_for_hangup()?;
+        process.wait_for(&plan, Step::Created)?;
+        None
+    } else {
+        let_go(&mut process, &plan, &container, promised)?
+    };
     process
         .wait_for_exec(&plan)
         .and_then(|()| verify.running(&plan, process.pid))
@@ -173,11 +184,24 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
 
 /// What the process, or somebody else, is to get before its program runs.
 struct Promised<'a> {
-    last: Option<CpuMask>,
     scheduler: Option<SchedAttr>,
     terminal: Option<OwnedFd>,
     pidfd_socket: Option<&'a Path>,
     verify: Verify,
+}
+
+impl Promised<'_> {
+    fn is_nothing(&self, plan: &Plan) -> bool {
+        let has_listener = plan
+            .seccomp
+            .as_ref()
+            .is_some_and(|it| it.listener.is_some());
+        self.scheduler.is_none()
+            && self.terminal.is_none()
+            && self.pidfd_socket.is_none()
+            && !self.verify.0
+            && !has_listener
+    }
 }
 
 /// Brings the process to its program; returns the terminal's master, if keel keeps it.
@@ -187,26 +211,8 @@ fn let_go(
     container: &Container,
     promised: Promised<'_>,
 ) -> Result<Option<OwnedFd>> {
-    let has_listener = plan
-        .seccomp
-        .as_ref()
-        .is_some_and(|it| it.listener.is_some());
-    let waits = promised.scheduler.is_some()
-        || promised.terminal.is_some()
-        || promised.pidfd_socket.is_some()
-        || promised.verify.0
-        || has_listener;
-    // Its report is answered in advance: one change of processes instead of three.
-    if !waits && process.is_born_in_place() {
-        end_affinity(process, promised.last.as_deref())?;
-        process.go(plan)?;
-        process.wait_for_hangup()?;
-        return process.wait_for(plan, Step::Created).map(|_| None);
-    }
     handover::seccomp_listener(plan, process, &container.record, Status::Running)?;
     process.wait_for(plan, Step::Created)?;
-    // Not before it is in its cgroup, whose processors it was given there.
-    end_affinity(process, promised.last.as_deref())?;
     promised
         .scheduler
         .map_or(Ok(()), |attr| set_scheduler(process.pid, &attr))?;
@@ -222,19 +228,14 @@ fn let_go(
     Ok(terminal)
 }
 
-/// Gives the process the processors that its program has.
-fn end_affinity(process: &Spawned, last: Option<&[u64]>) -> Result<()> {
-    if last.is_some() {
-        return set_affinity(process.pid, last);
-    }
-    process.reset_cpu_affinity();
-    Ok(())
-}
-
 /// Goes to the processors that the process is born with.
 fn start_on(first: Option<&[u64]>, context: &mut Context) -> Result<()> {
-    set_affinity(0, first)?;
-    if let Some([low, ..]) = first {
+    let Some(first) = first else {
+        return Ok(());
+    };
+    proc::set_cpu_affinity(0, first)
+        .map_err(|errno| Error::host("set", "the CPU affinity .process.execCPUAffinity", errno))?;
+    if let [low, ..] = first {
         context.log.debug(|| format!("affinity: {low:#x}"));
     }
     Ok(())
@@ -457,14 +458,6 @@ fn affinity(process: &Process) -> Result<(Option<CpuMask>, Option<CpuMask>)> {
     };
     let first = read(affinity.initial(), "initial")?;
     Ok((first, read(affinity.cpu_affinity_final(), "final")?))
-}
-
-fn set_affinity(pid: i32, mask: Option<&[u64]>) -> Result<()> {
-    let Some(mask) = mask else {
-        return Ok(());
-    };
-    proc::set_cpu_affinity(pid, mask)
-        .map_err(|errno| Error::host("set", "the CPU affinity .process.execCPUAffinity", errno))
 }
 
 /// Not by the process itself: a deadline keeps it from cloning the one that appears in the container,

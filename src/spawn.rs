@@ -459,13 +459,6 @@ impl Spawned {
             .map_err(|error| Error::host("write", format!("{score} to {path}"), error))
     }
 
-    /// Undoes a restriction to some processors that the runtime was started with: the container has
-    /// those of its cpuset.
-    pub fn reset_cpu_affinity(&self) {
-        // A process that is gone is noticed by what follows.
-        let _ = proc::set_cpu_affinity(self.pid, &[u64::MAX; 128]);
-    }
-
     /// Raises those hard limits that the process will set higher than the runtime's own, which it
     /// cannot do itself. It sets all of them just before execve, so that a low one hinders nothing.
     ///

@@ -33,6 +33,11 @@ pub fn leave_the_parent(plan: &Plan, fds: &mut Fds, report: &Report) -> Result<(
         // Processes that live in a joined namespace must not look into this one (CVE-2016-9962).
         proc::set_dumpable(false).at(Step::Born, 0)?;
     }
+    // It is in its cgroup now. The runtime may have been started with fewer processors.
+    match &plan.process.affinity {
+        Some(mask) => proc::set_cpu_affinity(0, mask).at(Step::CpuAffinity, 0)?,
+        None => _ = proc::set_cpu_affinity(0, &[u64::MAX; 128]),
+    }
     Ok(())
 }
 

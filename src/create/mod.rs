@@ -352,7 +352,6 @@ fn take_net_devices(
 
 /// Gives the process what only its parent can.
 fn release(process: &mut Spawned, plan: &Plan, fds: &Fds, may_set_ids: bool) -> Result<()> {
-    process.reset_cpu_affinity();
     process.map_ids(plan, may_set_ids)?;
     process.set_oom_score(plan)?;
     process.raise_rlimits(plan)?;

@@ -39,6 +39,8 @@ pub struct Process {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// `/proc/PID/oom_score_adj`; `None` inherits.
     pub oom_score_adj: Option<i32>,
+    /// Processors of the program, one bit each; `None` for all that its cgroup has.
+    pub affinity: Option<Vec<u64>>,
     /// Scheduling policy and its values.
     pub scheduler: Option<SchedAttr>,
     /// Value for `ioprio_set(2)`.
@@ -96,6 +98,7 @@ impl Process {
             no_new_privs: process.no_new_privileges().unwrap_or(false),
             rlimits: rlimits(process)?,
             oom_score_adj: process.oom_score_adj(),
+            affinity: None,
             scheduler: process.scheduler().as_ref().map(scheduler),
             io_priority: process
                 .io_priority()
