@@ -5,6 +5,11 @@ CARGO_HOME ?= $(HOME)/.cargo
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := target/$(TARGET)/release
 DOCS := target/docs
+# keel is built with musl where Rust has it (rustup target add x86_64-unknown-linux-musl): glibc's
+# start-up takes longer than all that `keel state` does, see docs/performance.md.
+MUSL := $(TARGET:gnu=musl)
+KEEL_TARGET ?= $(if $(wildcard $(shell rustc --print target-libdir --target $(MUSL))/*),$(MUSL),$(TARGET))
+KEEL := target/$(KEEL_TARGET)/release/keel
 
 # What a Debian 12 machine needs besides cargo: to build, to try, to test.
 BUILD_PACKAGES := gcc make pkg-config
@@ -26,7 +31,7 @@ build release: export KEEL_COMMIT ?= $(shell git describe --always --dirty --abb
 # keel alone: features that others want of its dependencies change the names in src/functions.order.
 build:
 	integration/setup/packages $(BUILD_PACKAGES)
-	cargo build --release -p keel
+	cargo build --release -p keel --target $(KEEL_TARGET)
 	cargo build --release --workspace --exclude keel
 
 # As people get it: without the paths of the machine that built it.
@@ -34,13 +39,15 @@ release: CRATES ?= keel rdocker
 release: REMAP = "--remap-path-prefix=$(CURDIR)=/keel", "--remap-path-prefix=$(CARGO_HOME)=/cargo"
 release:
 	for crate in $(CRATES); do \
-		cargo build --release -p $$crate --config 'target.$(TARGET).rustflags = [$(REMAP)]' || exit; done
+		target=$(TARGET); [ $$crate != keel ] || target=$(KEEL_TARGET); \
+		cargo build --release -p $$crate --target $$target \
+			--config "target.$$target.rustflags = [$(subst ",\",$(REMAP))]" || exit; done
 
 # make install PREFIX=/usr DESTDIR=/tmp/package
 install: release docs
 	install -d $(DESTDIR)$(PREFIX)/bin $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 man/man8 \
 		bash-completion/completions zsh/site-functions fish/vendor_completions.d doc/keel)
-	install -m 755 $(RELEASE)/keel $(RELEASE)/rdocker $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(KEEL) $(RELEASE)/rdocker $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(DOCS)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 $(DOCS)/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
 	for program in keel rdocker; do install -m 644 $(DOCS)/completions/$$program.bash \
@@ -64,9 +71,9 @@ reproducible:
 # Real containers from real root file systems.
 try:
 	integration/setup/packages $(TRY_PACKAGES)
-	cargo build --release -p keel
+	cargo build --release -p keel --target $(KEEL_TARGET)
 	cargo build --release -p rdocker
-	integration/setup/demo $(RELEASE)/keel $(RELEASE)/rdocker
+	integration/setup/demo $(KEEL) $(RELEASE)/rdocker
 
 lint:
 	cargo fmt --all --check
@@ -77,9 +84,11 @@ test:
 	integration/setup/packages $(TEST_PACKAGES)
 	$(MAKE) lint
 	cargo build --release -p keel
-	integration/setup/order
+	integration/setup/order target/$(TARGET)
 	cargo build --workspace
 	RUST_BACKTRACE=0 cargo test --workspace --no-fail-fast
+	[ $(KEEL_TARGET) = $(TARGET) ] || { cargo build --release -p keel --target $(KEEL_TARGET) && \
+		KEEL_UNDER_TEST=$(CURDIR)/$(KEEL) cargo test -p integration --no-fail-fast; }
 	integration/guest/test --release
 
 # Manual pages and shell completions, into target/docs.
@@ -89,15 +98,21 @@ docs:
 # Ratios to the kernel's own cost and to the runtimes installed; needs root, cc and busybox-static.
 # More peers or fewer scenarios: make bench BENCH='--peer youki=/path --only exec'
 bench: build
-	cargo run --release -p bench -- --json target/bench.json --svg target/bench.svg $(BENCH)
+	cargo run --release -p bench -- --keel $(KEEL) --json target/bench.json --svg target/bench.svg \
+		$(BENCH)
 
 # The functions that keel executes on its usual ways, which the linker puts side by side; by stepping
-# through them, which takes a minute. For another compiler, or after much has changed.
+# through them, which takes a minute. For another compiler, or after much has changed. The names of
+# another target are others:
+#	make order ORDER_TARGET=x86_64-unknown-linux-musl KEEL_ORDER=target/musl.order
+#	make release KEEL_ORDER=target/musl.order
+ORDER_TARGET ?= $(TARGET)
+KEEL_ORDER ?= src/functions.order
 order:
-	KEEL_SYMBOLS=1 cargo build --release -p keel
-	cargo run --release -p bench -- --order src/functions.order
-	cargo build --release -p keel
-	integration/setup/order
+	KEEL_SYMBOLS=1 cargo build --release -p keel --target $(ORDER_TARGET)
+	cargo run --release -p bench -- --keel target/$(ORDER_TARGET)/release/keel --order $(KEEL_ORDER)
+	cargo build --release -p keel --target $(ORDER_TARGET)
+	KEEL_ORDER=$(KEEL_ORDER) integration/setup/order target/$(ORDER_TARGET)
 
 # Hostile input for what keel reads, FUZZ_SECONDS for each target: nightly Rust, and
 # `cargo install cargo-fuzz`. Findings are in fuzz/artifacts. Without the address sanitizer, as

@@ -3,14 +3,16 @@
 use std::env;
 use std::path::Path;
 
-/// The names of functions, as `bench --order` writes them.
+/// The names of functions, as `bench --order` writes them; `KEEL_ORDER` names another file.
 const ORDER: &str = "src/functions.order";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=KEEL_COMMIT");
     println!("cargo::rerun-if-env-changed=KEEL_SYMBOLS");
-    println!("cargo::rerun-if-changed={ORDER}");
+    println!("cargo::rerun-if-env-changed=KEEL_ORDER");
+    let order = env::var("KEEL_ORDER").unwrap_or_else(|_| ORDER.into());
+    println!("cargo::rerun-if-changed={order}");
     let target = |key: &str, value: &str| env::var(key).is_ok_and(|is| is == value);
     let has_glibc = target("CARGO_CFG_TARGET_ENV", "gnu");
     // .cargo/config.toml has Rust's LLD called directly for musl, not by a C compiler.
@@ -40,7 +42,7 @@ fn main() {
         // What a container's way goes through lies side by side, so that the kernel maps a third of
         // the program, not all of it. Names that a newer compiler makes otherwise do no harm, and no
         // good: `make order` writes the file anew, and `make test` looks into the map for them.
-        let order = Path::new(env!("CARGO_MANIFEST_DIR")).join(ORDER);
+        let order = Path::new(env!("CARGO_MANIFEST_DIR")).join(order);
         link(&format!("--symbol-ordering-file={}", order.display()));
         link("--no-warn-symbol-ordering");
         let map = env::var("OUT_DIR").expect("cargo sets it");

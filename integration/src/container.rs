@@ -3,12 +3,12 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::call::{contents, ends_in_time};
-use crate::host::{forget_child, remember_child};
+use crate::host::{forget_child, reap_orphans, remember_child};
 use crate::{Bundle, Call, Run, Runtime, proc, wait_for};
 
 /// A container made by `create`, whose first process is a child of the test (as of a shim).
@@ -177,7 +177,12 @@ impl Drop for Container<'_> {
         let run = self.call(&["delete", "--force"]).run();
         if !self.reaped.get() && (run.code == 0 || !proc::is_alive(self.pid)) {
             // After a failed test the process may be anybody's child; then there is nothing to do.
-            let _ = waitpid(Pid::from_raw(self.pid), None);
+            // Its pid namespace ends when all in it are reaped: what another runtime's exec has left, too.
+            let end = Pid::from_raw(self.pid);
+            while waitpid(end, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
+                reap_orphans();
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
             forget_child(self.pid);
         }
         if !std::thread::panicking() {
