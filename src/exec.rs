@@ -134,8 +134,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     plan.process.affinity = last;
     let scheduler = plan.process.scheduler.take();
     let mut process = spawn::start(&mut plan, &mut fds, &placement, Role::Exec)?;
-    let cloned = || format!("process {} is cloned for {}", process.pid, args.id);
-    context.log.debug(cloned);
+    context
+        .log
+        .debug(|| format!("process {} is cloned for {}", process.pid, args.id));
     process.place(driver.as_ref(), container.record.intel_rdt.as_ref())?;
     process.set_oom_score(&plan)?;
     process.raise_rlimits(&plan)?;
@@ -143,28 +144,14 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         process.go(&plan)?;
     }
     let verify = context.verify();
+    let pidfd_socket = args.pidfd_socket.as_deref();
     let promised = Promised {
         scheduler,
         terminal,
-        pidfd_socket: args.pidfd_socket.as_deref(),
+        pidfd_socket,
         verify,
     };
-    let is_free = process.is_born_in_place() && promised.is_nothing(&plan);
-    if is_free {
-        // Its report is answered in advance: the program starts without a change of processes.
-        process.go(&plan)?;
-    }
-    drop(fds);
-    if kinds & namespaces::PID != 0 {
-        process.follow(&plan)?;
-    }
-    let terminal = if is_free {
-        process.wait_for_hangup()?;
-        process.wait_for(&plan, Step::Created)?;
-        None
-    } else {
-        let_go(&mut process, &plan, &container, promised)?
-    };
+    let terminal = bring_in(&mut process, &plan, fds, kinds, &container, promised)?;
     process
         .wait_for_exec(&plan)
         .and_then(|()| verify.running(&plan, process.pid))
@@ -204,7 +191,33 @@ impl Promised<'_> {
     }
 }
 
-/// Brings the process to its program; returns the terminal's master, if keel keeps it.
+/// Follows the process into the container, and brings it to its program; returns the terminal's master,
+/// if keel keeps it.
+fn bring_in(
+    process: &mut Spawned,
+    plan: &Plan,
+    fds: Fds,
+    kinds: u64,
+    container: &Container,
+    promised: Promised<'_>,
+) -> Result<Option<OwnedFd>> {
+    let is_free = process.is_born_in_place() && promised.is_nothing(plan);
+    if is_free {
+        // Its report is answered in advance: the program starts without a change of processes.
+        process.go(plan)?;
+    }
+    drop(fds);
+    if kinds & namespaces::PID != 0 {
+        process.follow(plan)?;
+    }
+    if !is_free {
+        return let_go(process, plan, container, promised);
+    }
+    process.wait_for_hangup()?;
+    process.wait_for(plan, Step::Created).map(|_| None)
+}
+
+/// Gives the process what it is promised, and lets it go; returns the terminal's master, if keel keeps it.
 fn let_go(
     process: &mut Spawned,
     plan: &Plan,
