@@ -57,6 +57,10 @@ pub fn seal(args: impl Iterator<Item = OsString>) -> Result<Option<OwnedFd>> {
     match path::may_write(SELF) {
         Err(Errno::EACCES | Errno::EROFS) => return Ok(None),
         Ok(()) | Err(Errno::EPERM) => {}
+        Err(Errno::ENOENT) => {
+            let on = "/proc (mount it first: mount -t proc proc /proc)";
+            return Err(Error::host("find", on, Errno::ENOENT));
+        }
         Err(errno) => return Err(failed(errno)),
     }
     if proc::is_executed_from_descriptor() {

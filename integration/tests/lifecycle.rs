@@ -975,3 +975,20 @@ fn a_container_whose_cgroups_are_no_longer_mounted_is_deleted_with_a_warning() {
         runtime.assert_clean("delete");
     }
 }
+
+#[test]
+fn without_procfs_it_is_asked_for() {
+    let runtime = Runtime::new();
+    if runtime.differs("1.1.5 names /proc/self/mountinfo") {
+        return;
+    }
+    let bundle = runtime.bundle();
+    let path = bundle.path().to_str().expect("a path of ours");
+    let run = runtime
+        .call(&["run", "--bundle", path, bundle.id()])
+        .through(&after("umount --lazy /proc"))
+        .run();
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("/proc (mount it first"), "{run:?}");
+    runtime.assert_clean("run");
+}
