@@ -130,6 +130,10 @@ fn become_container(plan: &mut Plan, fds: &mut Fds, report: &mut Report) -> Resu
     identity::assume(plan)?;
     let program = identity::look_up(plan)?;
     identity::hand_over_listener(plan, None, report)?;
+    if fds.gate.is_some() {
+        // Before anybody hears of the container: a signal that comes earlier would be lost.
+        proc::end_when_told().at(Step::Gate, 0)?;
+    }
     // The parent may exit as soon as it has answered; until then its end is noticed by reading.
     proc::set_parent_death_signal(0).at(Step::Created, 0)?;
     report.reached(Step::Created, 0)?;
