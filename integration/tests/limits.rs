@@ -105,8 +105,10 @@ fn run_needs_at_most_4_mib_of_memory() {
     assert!(peak <= 4096, "{peak} KiB");
 }
 
+/// The start of a static program is not keel's own: glibc asks the processor about itself, which takes
+/// microseconds for each question in a virtual machine, 0.2 to 0.7 ms in all.
 #[test]
-fn version_and_state_need_less_than_a_millisecond_of_cpu() {
+fn version_and_state_need_half_a_millisecond_more_than_a_static_program() {
     let runtime = Runtime::new();
     let Some(binary) = release(&runtime) else {
         return;
@@ -121,15 +123,19 @@ fn version_and_state_need_less_than_a_millisecond_of_cpu() {
         &["--version"][..],
         &["--root", root, "state", container.id()],
     ] {
-        // The least of many: other work on the machine only ever adds.
-        let least = (0..100)
-            .map(|_| {
-                let usage = sys::usage_of(Command::new(&binary).args(args)).expect("it runs");
-                assert_eq!(usage.code, 0, "{args:?}");
-                usage.cpu_usec
-            })
-            .min();
-        assert!(least < Some(1000), "{args:?}: {least:?} µs");
+        let usage = |command: &mut Command| {
+            let usage = sys::usage_of(command).expect("it runs");
+            assert_eq!(usage.code, 0, "{args:?}");
+            usage.cpu_usec
+        };
+        // The least of many, in turn: other work on the machine only ever adds.
+        let (mut least, mut least_of_true) = (i64::MAX, i64::MAX);
+        for _ in 0..100 {
+            least = least.min(usage(Command::new(&binary).args(args)));
+            least_of_true = least_of_true.min(usage(Command::new("/usr/bin/busybox").arg("true")));
+        }
+        let bound = least_of_true + 500;
+        assert!(least <= bound, "{args:?}: {least} µs, at most {bound}");
     }
 }
 
