@@ -58,9 +58,7 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) 
         Placement::AtBirth(cgroup) => match bear(plan, Some(cgroup.as_fd())) {
             // Kernels before 5.7, and cgroups that take no processes this way.
             Err(Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EOPNOTSUPP) => {
-                plan.namespaces.later |= plan.namespaces.birth & CGROUP;
-                plan.namespaces.birth &= !CGROUP;
-                plan.waits_at_birth = true;
+                wait_for_the_parent(plan);
                 bear(plan, None).map(|side| (side, true))
             }
             other => other.map(|side| (side, false)),
@@ -75,14 +73,14 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) 
             match bear(plan, cgroup.as_ref().map(AsFd::as_fd)) {
                 Err(Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EOPNOTSUPP) => {
                     fds.doors.clear();
-                    plan.waits_at_birth = true;
+                    wait_for_the_parent(plan);
                     bear(plan, None).map(|side| (side, true))
                 }
                 other => other.map(|side| (side, false)),
             }
         }
         Placement::ByParent | Placement::ByChild { .. } => {
-            plan.waits_at_birth = true;
+            wait_for_the_parent(plan);
             bear(plan, None).map(|side| (side, true))
         }
         Placement::Nowhere => bear(plan, None).map(|side| (side, false)),
@@ -118,6 +116,14 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) 
             })
         }
     }
+}
+
+/// The process is moved into its cgroup by its parent: it waits for that, and then only makes its cgroup
+/// namespace, whose root is the cgroup that it is in.
+fn wait_for_the_parent(plan: &mut Plan) {
+    plan.namespaces.later |= plan.namespaces.birth & CGROUP;
+    plan.namespaces.birth &= !CGROUP;
+    plan.waits_at_birth = true;
 }
 
 fn born_text(plan: &Plan, errno: Errno) -> String {

@@ -11,16 +11,20 @@ fn a_scope_has_the_limits_and_an_update_reaches_systemd_and_the_kernel() {
     if outside_the_guest(&runtime) {
         return;
     }
-    let container = start(
+    let mut bundle = scoped(
         &runtime,
-        &scoped(
-            &runtime,
-            json!({
-                "memory": { "limit": 64 << 20 }, "pids": { "limit": 9 },
-                "cpu": { "shares": 512, "quota": 50_500, "period": 100_000 },
-            }),
-        ),
+        json!({
+            "memory": { "limit": 64 << 20 }, "pids": { "limit": 9 },
+            "cpu": { "shares": 512, "quota": 50_500, "period": 100_000 },
+        }),
     );
+    bundle.new_namespace("cgroup");
+    let container = start(&runtime, &bundle);
+    // The scope is all that it sees of the host's cgroups: it was moved there first.
+    let own = runtime.call(&["exec", container.id(), "/bin/cat", "/proc/self/cgroup"]);
+    for line in own.run().succeeds().stdout.lines() {
+        assert!(line.ends_with(":/"), "{line}");
+    }
     let check = |rows: &[(&str, &str, &str, &str)]| {
         for (property, value, file, text) in rows {
             assert_eq!(shown(&container, property), *value, "{property}");
