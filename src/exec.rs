@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::foreground::{self, Relay};
 use crate::handover;
+use crate::log::Log;
 use crate::plan::fds::Fds;
 use crate::plan::settings::bit_mask;
 use crate::plan::{self, Facts, Plan, Step, namespaces};
@@ -320,7 +321,7 @@ fn process(
             if args.command.is_empty() {
                 return Err(Error::Usage("exec args cannot be empty".into()));
             }
-            apply_flags(args, &mut process, init)?;
+            apply_flags(args, &mut process, init, &mut context.log)?;
             validate_process(&process, "config.json", ".process", &context.host)?;
             process
         }
@@ -332,7 +333,12 @@ fn process(
 }
 
 /// What the command line says on top of the container's own process.
-fn apply_flags(args: &Args, process: &mut Process, init: BorrowedFd<'_>) -> Result<()> {
+fn apply_flags(
+    args: &Args,
+    process: &mut Process,
+    init: BorrowedFd<'_>,
+    log: &mut Log,
+) -> Result<()> {
     let command: Result<Vec<String>> = args.command.iter().map(utf8).collect();
     process.set_args(Some(command?));
     process.set_terminal(Some(args.tty));
@@ -354,7 +360,13 @@ fn apply_flags(args: &Args, process: &mut Process, init: BorrowedFd<'_>) -> Resu
         process.set_no_new_privileges(Some(wanted));
     }
     if !args.cap.is_empty() {
-        add_capabilities(process, &args.cap)?;
+        let unknown = add_capabilities(process, &args.cap);
+        if !unknown.is_empty() {
+            let names = unknown.join(" ");
+            log.warn(&format!(
+                "--cap: ignoring unknown or unavailable capabilities: [{names}]"
+            ));
+        }
     }
     if let Some(user) = &args.user {
         set_user(process, user, init)?;
@@ -376,8 +388,10 @@ fn utf8(text: &OsString) -> Result<String> {
 }
 
 /// Adds to bounding, effective and permitted, and to ambient what the container's process inherits
-/// anyway; never to inheritable (CVE-2022-29162).
-fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
+/// anyway; never to inheritable (CVE-2022-29162). The names that are left are unknown: like those of
+/// config.json, they are no reason to fail.
+fn add_capabilities<'n>(process: &mut Process, names: &'n [String]) -> Vec<&'n str> {
+    let mut unknown = Vec::new();
     let mut more = Capabilities::new();
     for name in names {
         let upper = name.to_ascii_uppercase();
@@ -386,8 +400,10 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
         } else {
             format!("CAP_{upper}")
         };
-        let known = serde_json::from_value::<Capability>(serde_json::Value::String(full));
-        more.insert(known.map_err(|_| Error::Usage(format!("unknown capability {name:?}")))?);
+        match serde_json::from_value::<Capability>(serde_json::Value::String(full)) {
+            Ok(known) => drop(more.insert(known)),
+            Err(_) => unknown.push(name.as_str()),
+        }
     }
     let mut lists = process.capabilities().clone().unwrap_or_default();
     let joined = |list: &Option<Capabilities>| {
@@ -410,7 +426,7 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     let ambient = lists.ambient().iter().flatten().chain(&inherited).copied();
     lists.set_ambient(Some(ambient.collect()));
     process.set_capabilities(Some(lists));
-    Ok(())
+    unknown
 }
 
 /// `UID[:GID]`, by number, or by the names in the container's own `/etc/passwd` and `/etc/group`.

@@ -71,6 +71,11 @@ const ROWS: &[Row] = &[
     },
     same("additional groups", &["-g", "5", "-g", "6"], STATUS),
     same("capability", &["--cap", "CAP_NET_ADMIN"], STATUS),
+    same(
+        "a capability of another kernel",
+        &["--cap", "CAP_NEW", "--cap", "CAP_KILL"],
+        STATUS,
+    ),
     same("no new privileges", &["--no-new-privs"], STATUS),
     same("exit code", &[], "exit 7"),
     same("killed", &[], "kill -9 $$"),

@@ -413,6 +413,12 @@ fn a_container_lives_in_a_private_cgroup_v2_hierarchy() {
     container.start();
     container.finish();
     assert!(!fs::exists(format!("/sys/fs/cgroup{line}")).expect("readable"));
+
+    // What is no option of its own goes to the file system, as with any other mount.
+    bundle
+        .args(&["/bin/true"])
+        .mount("cgroup", "cgroup", "/sys/fs/cgroup", "nosuid,nosuch");
+    let _ = runtime.run(&bundle).fails_with("nosuch");
     nix::mount::umount("/sys/fs/cgroup").expect("we mounted it");
 }
 

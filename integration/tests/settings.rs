@@ -134,6 +134,44 @@ fn devices_in_a_user_namespace_are_the_hosts() {
 }
 
 #[test]
+fn a_device_in_a_user_namespace_is_made_where_the_hosts_does_not_serve() {
+    let runtime = Runtime::new();
+    if runtime.differs("runc 1.1.5 binds what the host has at that path, whatever it is") {
+        return;
+    }
+    let table = [
+        // The host has none at that path, one of another number, and one of other rights.
+        (("/dev/kt/none", 1, 5, 0o640), (3, 4), "1:5 640 3:4"),
+        (("/dev/full", 1, 5, 0o666), (0, 0), "1:5 666 0:0"),
+        (("/dev/urandom", 1, 9, 0o600), (0, 0), "1:9 600 0:0"),
+        // Who is nobody there gets the host's.
+        (
+            ("/dev/random", 1, 8, 0o660),
+            (7, 70_000),
+            "1:8 666 65534:65534",
+        ),
+    ];
+    for ((path, major, minor, mode), (uid, gid), want) in table {
+        let mut bundle = runtime.bundle();
+        bundle.user_namespace(600_000, 65_536);
+        chown(bundle.rootfs(), Some(600_000), Some(600_000)).expect("root may");
+        let device = json!({ "path": path, "type": "c", "major": major, "minor": minor,
+            "fileMode": mode, "uid": uid, "gid": gid });
+        bundle.push("/linux/devices", device);
+        let look = format!("stat -c '%t:%T %a %u:%g' {path}; head -c 3 {path} | wc -c");
+        let out = runtime.sh(&mut bundle, &look);
+        assert_eq!(out, format!("{want}\n3\n"), "{path}");
+    }
+    let mut bundle = runtime.bundle();
+    bundle.user_namespace(600_000, 65_536);
+    let device = json!({ "path": "/dev/kt", "type": "c", "major": 1, "minor": 5, "uid": 70_000 });
+    bundle.push("/linux/devices", device);
+    let refused = runtime.run(&bundle);
+    let _ =
+        refused.fails_with("the user 70000 of /dev/kt is not in the container's user namespace");
+}
+
+#[test]
 fn a_bind_mounted_dev_is_left_as_it_is() {
     let runtime = Runtime::new();
     let dev = runtime.dir().join("dev");

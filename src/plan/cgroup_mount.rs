@@ -15,7 +15,7 @@ use crate::sys::mount::{Attr, Reach};
 /// and on v2 where the caller lacks the rights over the host's tree (`unprivileged`), which a
 /// container shall not see either (CVE-2023-25809).
 pub fn expand(
-    mount: Mount,
+    mut mount: Mount,
     saved: Option<&Saved>,
     own_root: bool,
     unprivileged: bool,
@@ -25,11 +25,13 @@ pub fn expand(
     let saved = match saved {
         Some(saved) if saved.version == Version::V1 => saved,
         _ => {
-            let what = match saved.and_then(|saved| saved.hierarchies.first()) {
-                Some(hierarchy) if unprivileged && !own_root => bind(hierarchy)?,
-                _ => new(c"cgroup2", &[])?,
-            };
-            return Ok(vec![Mount { what, ..mount }]);
+            let of_v2 = saved.and_then(|saved| saved.hierarchies.first());
+            match (of_v2, &mut mount.what) {
+                (Some(hierarchy), what) if unprivileged && !own_root => *what = bind(hierarchy)?,
+                (_, What::New { fs, .. }) => c"cgroup2".clone_into(fs),
+                (_, What::Bind { .. }) => {}
+            }
+            return Ok(vec![mount]);
         }
     };
     let readonly = mount.attr.set & libc::MOUNT_ATTR_RDONLY;

@@ -11,6 +11,8 @@ use super::Plan;
 use super::idmap::{IdMap, Owners};
 use super::mounts::What;
 use super::namespaces::{self, MOUNT, USER};
+use super::nodes;
+use super::text::shown;
 use crate::error::{Error, Result};
 use crate::sys::clone::Side;
 use crate::sys::mount::{Reach, clone_tree, set_idmap};
@@ -59,7 +61,7 @@ impl Plan {
         let mut fds = if self.namespaces.has(USER) && new & MOUNT != 0 {
             self.open_locked(user)?
         } else {
-            self.open_mounts(user)?
+            self.open_mounts(user, false)?
         };
         fds.joins = joins;
         if self.no_pivot {
@@ -77,7 +79,7 @@ impl Plan {
     /// # Errors
     /// As [`Plan::open`].
     pub fn open_locked(&self, user: Option<BorrowedFd<'_>>) -> Result<Fds> {
-        among_locked_mounts(|| self.open_mounts(user))
+        among_locked_mounts(|are_locked| self.open_mounts(user, are_locked))
     }
 
     /// The user namespace to join, among the descriptors of those to join.
@@ -88,10 +90,10 @@ impl Plan {
     }
 
     /// The root file system, the sources of bind mounts, and the nodes that cannot be made. `user` is
-    /// the user namespace that is joined.
-    fn open_mounts(&self, user: Option<BorrowedFd<'_>>) -> Result<Fds> {
+    /// the user namespace that is joined; `are_locked` says that the mounts are the runtime's for this
+    /// moment only.
+    fn open_mounts(&self, user: Option<BorrowedFd<'_>>, are_locked: bool) -> Result<Fds> {
         let has_mounts = self.namespaces.has(MOUNT);
-        let bind_nodes = self.namespaces.has(USER);
         let mut fds = Fds {
             rootfs: if has_mounts {
                 self.open_rootfs()?
@@ -129,17 +131,21 @@ impl Plan {
             });
             fds.late.push(None);
         }
-        for device in &self.devices {
-            fds.nodes.push(match bind_nodes {
-                true if device.kind != libc::S_IFIFO => {
-                    let at = || format!("device {} of the host", shown(&device.path));
-                    copy_of(&device.path, Reach::One)
-                        .map_err(|errno| Error::host("open", at(), errno))?
-                }
-                _ => None,
-            });
+        if self.namespaces.has(USER) {
+            let maps = || self.id_maps(user);
+            fds.nodes = nodes::open(&self.devices, are_locked, maps)?;
         }
         Ok(fds)
+    }
+
+    /// The maps of the container's user namespace, whether it is made or joined.
+    fn id_maps(&self, joined: Option<BorrowedFd<'_>>) -> Result<nodes::Maps> {
+        match (&self.namespaces.id_maps, joined) {
+            (Some(maps), _) => Ok(maps.clone()),
+            (None, Some(joined)) => id_maps_of(joined),
+            // The runtime's own.
+            (None, None) => Ok(("0 0 4294967295".into(), "0 0 4294967295".into())),
+        }
     }
 
     fn is_in_rootfs(&self, path: &CStr) -> bool {
@@ -300,8 +306,9 @@ fn user_namespace(uids: &str, gids: &str) -> Result<OwnedFd> {
     .map_err(failed)?
 }
 
-/// Does `work` in a copy of the runtime's mount namespace that belongs to another user namespace.
-fn among_locked_mounts<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Does `work` in a copy of the runtime's mount namespace that belongs to another user namespace, and
+/// tells it whether it is in one.
+fn among_locked_mounts<T>(work: impl FnOnce(bool) -> Result<T>) -> Result<T> {
     let failed = |errno| Error::host("enter", "a mount namespace of less privilege", errno);
     let open = |path| {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -315,10 +322,10 @@ fn among_locked_mounts<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     match entered.and_then(|entered| entered) {
         // Without rights over another user namespace every copy is the child's to make, in its own
         // mount namespace, which is locked as well.
-        Err(Errno::EPERM) => return work(),
+        Err(Errno::EPERM) => return work(false),
         other => other.map_err(failed)?,
     }
-    let done = work();
+    let done = work(true);
     clone::setns(own.as_fd(), MOUNT)
         .and_then(|()| nix::unistd::fchdir(&root))
         .and_then(|()| nix::unistd::chroot(c"."))
@@ -356,7 +363,7 @@ fn beside_a_process_in<T>(flags: u64, work: impl FnOnce(i32) -> T) -> Result<T, 
 
 /// A detached copy of what is mounted at `path`, or nothing if the caller may not make one: then the
 /// child does, in its own user namespace.
-fn copy_of(path: &CStr, reach: Reach) -> Result<Option<OwnedFd>, Errno> {
+pub fn copy_of(path: &CStr, reach: Reach) -> Result<Option<OwnedFd>, Errno> {
     match clone_tree(cwd(), path, reach) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::EPERM) => Ok(None),
@@ -367,10 +374,6 @@ fn copy_of(path: &CStr, reach: Reach) -> Result<Option<OwnedFd>, Errno> {
 /// `AT_FDCWD`, for paths that are absolute.
 fn cwd() -> BorrowedFd<'static> {
     nix::fcntl::AT_FDCWD
-}
-
-fn shown(path: &CStr) -> String {
-    path.to_string_lossy().into_owned()
 }
 
 /// [`pair`], for the child and its parent.

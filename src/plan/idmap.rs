@@ -115,6 +115,21 @@ pub fn of_mount(
     }))
 }
 
+/// The id outside that a map, as the kernel reads or writes it, gives to `inside`.
+pub fn outside(map: &str, inside: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let extent = numbers.collect::<Result<Vec<_>, _>>().ok()?;
+        let [first, outside, length] = extent[..] else {
+            return None;
+        };
+        let offset = inside
+            .checked_sub(first)
+            .filter(|offset| *offset < length)?;
+        outside.checked_add(offset)
+    })
+}
+
 /// Whether two maps, as the kernel reads or writes them, map the same ids.
 pub fn are_equal(one: &str, other: &str) -> bool {
     let extents = |text: &str| {
@@ -132,6 +147,22 @@ pub fn are_equal(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_outside_is_that_of_its_extent() {
+        let map = "0 100000 1000\n         1000       7          1\n1001 4294967295 2\n";
+        let table = [
+            (0, Some(100_000)),
+            (999, Some(100_999)),
+            (1000, Some(7)),
+            (1001, Some(u32::MAX)),
+            (1002, None),
+            (1003, None),
+        ];
+        for (inside, want) in table {
+            assert_eq!(outside(map, inside), want, "{inside}");
+        }
+    }
 
     fn maps(triples: &[(u32, u32, u32)]) -> Vec<LinuxIdMapping> {
         let map = |(inside, outside, size): &(u32, u32, u32)| {

@@ -21,6 +21,7 @@ pub mod hooks;
 pub mod idmap;
 pub mod mounts;
 pub mod namespaces;
+mod nodes;
 pub mod process;
 pub mod rootfs;
 pub mod seccomp;

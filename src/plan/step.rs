@@ -1,12 +1,12 @@
 //! The steps of the child, in order, and the frame in which it reports on them.
 
-use std::ffi::CStr;
 use std::io;
 
 use super::Plan;
 use super::hooks::Hook;
 use super::mounts::What;
 use super::namespaces;
+use super::text::shown;
 use crate::error::Error;
 use crate::error::code::Code;
 
@@ -267,7 +267,10 @@ impl Plan {
             Step::Rootfs => format!("mount the root file system {}", shown(&self.rootfs)),
             Step::MountSource => format!("{}: open the source", self.mount(index)),
             Step::MountIdMap => format!("{}: map the owners of its files", self.mount(index)),
-            Step::MountOption => format!("{}: set its options", self.mount(index)),
+            Step::MountOption => {
+                let options = self.mount_options(index);
+                format!("{}: set its options {options}", self.mount(index))
+            }
             Step::MountCreate => self.mount(index),
             Step::MountTarget => format!("{}: make the mount point", self.mount(index)),
             Step::MountUnsafe => {
@@ -351,10 +354,19 @@ impl Plan {
             shown(&mount.target)
         )
     }
-}
 
-fn shown(text: &CStr) -> String {
-    text.to_string_lossy().into_owned()
+    /// What the file system itself was asked for, in quotes.
+    fn mount_options(&self, index: usize) -> String {
+        let Some(What::New { params, .. }) = self.mounts.get(index).map(|mount| &mount.what) else {
+            return String::new();
+        };
+        let word = |(key, value): &(std::ffi::CString, Option<std::ffi::CString>)| match value {
+            Some(value) => format!("{}={}", shown(key), shown(value)),
+            None => shown(key),
+        };
+        let words: Vec<String> = params.iter().map(word).collect();
+        format!("{:?}", words.join(","))
+    }
 }
 
 /// The error of a process that stopped at a step; `step` is what it was doing, in words.

@@ -1,10 +1,15 @@
 //! Strings of config.json as the C strings that system calls take.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use crate::error::{Error, Result};
+
+/// `text` for a person.
+pub fn shown(text: &CStr) -> String {
+    text.to_string_lossy().into_owned()
+}
 
 /// `text` as a C string.
 ///
