@@ -1,6 +1,6 @@
-# Runs as the first process of new mount, network, uts, ipc and pid namespaces: makes of them a small
-# machine of its own, in which each daemon finds its usual directories, empty. $RUNTIME is the runtime
-# under test; it is where the documentation says it is, /usr/local/bin/keel.
+# Runs as the first process of new mount, network, uts, ipc and, but for systemd's sake, pid namespaces:
+# makes of them a small machine of its own, in which each daemon finds its usual directories, empty.
+# $RUNTIME is the runtime under test; it is where the documentation says it is, /usr/local/bin/keel.
 set -euo pipefail
 mount --make-rprivate /
 
@@ -18,6 +18,8 @@ mount --bind "$scratch/runtime" /usr/local/bin/keel
 umount -l "$scratch"
 rmdir "$scratch"
 
+# Whoever shares the host's processes may ask its systemd, too.
+[ $$ = 1 ] || exec 3</run/systemd 4</run/dbus
 for dir in /run /home /opt /tmp /var/log /var/lib/{containers,cni,docker,containerd,kubelet} \
 	/etc/{containers,cni,docker,containerd,crio}; do
 	mkdir -p "$dir"
@@ -25,6 +27,12 @@ for dir in /run /home /opt /tmp /var/log /var/lib/{containers,cni,docker,contain
 done
 chmod 1777 /tmp
 mkdir /run/lock
+if [ $$ != 1 ]; then
+	mkdir /run/systemd /run/dbus
+	mount --no-canonicalize --bind /proc/self/fd/3 /run/systemd
+	mount --no-canonicalize --bind /proc/self/fd/4 /run/dbus
+	exec 3<&- 4<&-
+fi
 ip link set lo up
 
 # A user with ids of his own, for rootless containers.

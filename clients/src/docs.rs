@@ -1,10 +1,27 @@
 //! The documentation, taken at its word.
 //!
-//! In `docs/integrations/NAME.md` a fenced block after the comment `<!-- file: PATH -->` is a file of
+//! In `docs/integrations/NAME.md` and `docs/packaging.md` a fenced block after the comment `<!-- file: PATH -->` is a file of
 //! that path, and one after `<!-- run -->` a script that must succeed.
 
-use std::fs;
-use std::path::Path;
+/// The pages with tested blocks; part of the program, as it also runs where there are no sources.
+const PAGES: &[(&str, &str)] = &[
+    (
+        "buildah",
+        include_str!("../../docs/integrations/buildah.md"),
+    ),
+    (
+        "containerd",
+        include_str!("../../docs/integrations/containerd.md"),
+    ),
+    ("cri", include_str!("../../docs/integrations/cri.md")),
+    ("docker", include_str!("../../docs/integrations/docker.md")),
+    (
+        "kubernetes",
+        include_str!("../../docs/integrations/kubernetes.md"),
+    ),
+    ("packaging", include_str!("../../docs/packaging.md")),
+    ("podman", include_str!("../../docs/integrations/podman.md")),
+];
 
 /// A tested block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,15 +32,14 @@ pub enum Block {
     Run(String),
 }
 
-/// The tested blocks of `docs/integrations/NAME.md`, in order.
+/// The tested blocks of the page `NAME.md`, in order.
 ///
 /// # Panics
 /// If there is no such page, or nothing in it to be tested.
 pub fn blocks(name: &str) -> Vec<Block> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let page = root.join(format!("docs/integrations/{name}.md"));
-    let text = fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
-    let blocks = parse(&text);
+    let page = PAGES.iter().find(|(page, _)| *page == name);
+    let (_, text) = page.unwrap_or_else(|| panic!("there is no page {name}"));
+    let blocks = parse(text);
     assert!(!blocks.is_empty(), "{name}.md has nothing to be tested");
     blocks
 }

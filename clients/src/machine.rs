@@ -15,13 +15,14 @@ const PATIENCE: &str = "600";
 const STARTUP: Duration = Duration::from_secs(60);
 
 /// Makes the machine, from inside it.
-const SETUP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/machine.sh");
+const SETUP: &str = include_str!("../machine.sh");
 
 /// See the crate's text.
 #[derive(Debug)]
 pub struct Machine {
     unshare: Child,
     init: u32,
+    kinds: &'static str,
     token: String,
     env: Vec<(String, String)>,
 }
@@ -61,12 +62,27 @@ impl Machine {
     /// # Panics
     /// Without root rights, or if `machine.sh` fails.
     pub fn start() -> Self {
+        Self::in_namespaces("mount,net,uts,ipc,pid")
+    }
+
+    /// A machine whose daemons may ask the host's systemd, to which they name processes by its own
+    /// numbers. Only for a host that is thrown away: they do not end with the machine.
+    ///
+    /// # Panics
+    /// Without root rights, or if `machine.sh` fails.
+    pub fn with_the_hosts_systemd() -> Self {
+        Self::in_namespaces("mount,net,uts,ipc")
+    }
+
+    fn in_namespaces(kinds: &'static str) -> Self {
         static MACHINES: AtomicUsize = AtomicUsize::new(0);
         let number = MACHINES.fetch_add(1, Ordering::Relaxed);
         let token = format!("kc{:x}-{number}", std::process::id());
         let mut unshare = Command::new("unshare")
-            .args("--mount --net --uts --ipc --pid --fork --kill-child --mount-proc".split(' '))
-            .args(["bash", SETUP])
+            .args(kinds.split(',').map(|kind| format!("--{kind}")))
+            .args(["--fork", "--kill-child"])
+            .args(kinds.ends_with("pid").then_some("--mount-proc"))
+            .args(["bash", "-c", SETUP])
             .env("RUNTIME", crate::runtime())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -87,6 +103,7 @@ impl Machine {
             env: env.map(|(name, value)| (name.into(), value.into())).into(),
             unshare,
             init,
+            kinds,
             token,
         }
     }
@@ -188,7 +205,8 @@ impl Machine {
         let mut command = Command::new("nsenter");
         command
             .args(["--target", &self.init.to_string()])
-            .args("--mount --net --uts --ipc --pid --wd=/run --".split(' '))
+            .args(self.kinds.split(',').map(|kind| format!("--{kind}")))
+            .args(["--wd=/run", "--"])
             .args(words)
             .env_clear()
             .envs(self.env.iter().map(|(name, value)| (name, value)));

@@ -36,6 +36,8 @@ macro_rules! call {
     }};
 }
 
+mod node;
+
 impl Kubelet {
     fn connect(machine: &Machine) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -259,8 +261,15 @@ fn security(config: &mut cri::ContainerConfig) -> &mut cri::LinuxContainerSecuri
 
 /// containerd as the documentation configures it, with a network for pods.
 fn machine() -> Machine {
-    let machine = Machine::start();
+    machine_of(Machine::start(), str::to_owned)
+}
+
+/// See [`machine`]; `change` rewrites the documentation's configuration.
+fn machine_of(machine: Machine, change: impl Fn(&str) -> String) -> Machine {
     machine.write_files_of("cri");
+    let file = "/etc/containerd/config.toml";
+    let text = std::fs::read_to_string(machine.path(file)).expect("the page has this file");
+    machine.write(file, &change(&text));
     // A pod's own process shall be killed last, which takes CAP_SYS_RESOURCE.
     let more = "printf '[plugins.\"io.containerd.grpc.v1.cri\"]\\nrestrict_oom_score_adj = true\\n' \
                 >>/etc/containerd/config.toml";

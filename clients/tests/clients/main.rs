@@ -70,5 +70,5 @@ fn the_runtime_class_names_the_handler_of_containerds_configuration() {
 
 #[test]
 fn a_link_named_runc_is_enough_for_callers_that_know_only_that() {
-    Machine::start().run_scripts_of("../packaging");
+    Machine::start().run_scripts_of("packaging");
 }
