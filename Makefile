@@ -58,11 +58,12 @@ install: release docs
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/keel
 	cp -r docs/integrations $(DESTDIR)$(PREFIX)/share/doc/keel
 
-# A Debian package of the same: target/keel_VERSION_ARCHITECTURE.deb.
+# A Debian package of the same: target/keel_VERSION_ARCHITECTURE.deb, by cargo-deb.
 deb:
+	command -v cargo-deb >/dev/null || cargo install --locked cargo-deb
 	rm -rf target/deb
 	$(MAKE) install PREFIX=/usr DESTDIR=target/deb
-	integration/setup/deb target/deb
+	cargo deb --no-build --no-strip -p keel --output target/
 
 # Whether two builds in two places give the same bytes; takes some minutes.
 reproducible:
