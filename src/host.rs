@@ -128,12 +128,12 @@ impl Host {
         })
     }
 
-    /// Whether AppArmor enforces profiles: compiled in, enabled, and securityfs mounted.
+    /// Whether AppArmor enforces profiles: compiled in and enabled. Its own files need not be to be seen:
+    /// podman hides what is below `/sys/kernel` when it maps users.
     pub fn apparmor(&self) -> bool {
         *self.apparmor.get_or_init(|| {
             read_kernel_file("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y'))
-                && Path::new("/sys/kernel/security/apparmor").exists()
         })
     }
 

@@ -69,6 +69,12 @@ fn a_profile_confines_the_container_and_what_exec_adds() {
         let run = runtime.call_run(&bundle).global(&["--verify"]).run();
         assert_eq!(run.succeeds().stdout, "kt-box (enforce)\nof-runtime\n");
 
+        // As podman calls it for a container with a user namespace.
+        let hide = "umount -l /sys/kernel/security && exec \"$@\"";
+        let hidden = ["unshare", "--mount", "sh", "-c", hide, "hidden"];
+        let run = runtime.call_run(&bundle).through(&hidden).run();
+        assert_eq!(run.succeeds().stdout, "kt-box (enforce)\nof-runtime\n");
+
         bundle.sleeper();
         let container = runtime.start(&bundle);
         let exec = |flags: &[&str]| {
