@@ -262,7 +262,11 @@ fn nested(runtime: &Runtime) -> (PathBuf, Vec<HostMount>) {
 fn rbind_takes_submounts_along_and_bind_does_not() {
     let runtime = Runtime::new();
     let (source, _mounts) = nested(&runtime);
-    for (option, want) in [("bind", false), ("rbind", true)] {
+    for (option, want) in [
+        ("bind", false),
+        ("rbind", true),
+        ("rbind,rprivate,ro,bind", true),
+    ] {
         let mut bundle = runtime.bundle();
         bundle.bind(&source, "/mnt", option);
         let all = mounts(&runtime, &mut bundle);

@@ -251,6 +251,8 @@ impl Options {
             Meaning::Super(name, true) => self.supers.push(name),
             Meaning::Super(name, false) => self.supers.retain(|other| *other != name),
             Meaning::Propagate(flag, reach) => self.propagation.push((flag, reach)),
+            // CRI-O adds `bind` to its `rbind`: that takes nothing back, as with mount(2)'s flags.
+            Meaning::Bind(_) if self.bind == Some(TREE) => {}
             Meaning::Bind(reach) => self.bind = Some(reach),
             Meaning::IdMap(reach) => self.idmap = Some(reach),
             Meaning::CopyUp => self.copy_up = true,
