@@ -359,8 +359,11 @@ impl Spawned {
                 Some(frame) if frame.step == Step::Appear && frame.kind == Kind::Reached => {
                     break frame.errno;
                 }
-                // The new process may be faster than the one that tells of it.
-                Some(frame) if frame.kind == Kind::Reached => self.early.push_back(frame),
+                // The new process may be faster than the one that tells of it, up to its program, which
+                // execve may refuse: that process then says so itself.
+                Some(frame) if frame.kind == Kind::Reached || frame.step == Step::Exec => {
+                    self.early.push_back(frame);
+                }
                 Some(frame) => return Err(plan.explain(frame)),
                 None => return Err(self.death()),
             }
