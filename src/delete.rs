@@ -22,6 +22,8 @@ pub struct Args {
 
 /// How long a killed process may take to end: as long as runc waits.
 const DEATH_PATIENCE_MS: i32 = 10_000;
+/// How long `delete` waits for a container that nobody has told it to kill.
+const ENDING_PATIENCE_MS: i32 = 50;
 
 /// Runs the verb.
 ///
@@ -43,6 +45,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<()> {
         Status::Stopped | Status::Creating => {}
         Status::Created => kill(&container)?,
         _ if args.force => kill(&container)?,
+        Status::Running if is_ending(&container)? => {}
         status => {
             let id = &args.id;
             let why = format!("cannot delete container {id} that is not stopped: {status}");
@@ -82,6 +85,20 @@ pub fn remove(container: Container, context: &mut Context) -> Result<()> {
         }
     }
     container.remove()
+}
+
+/// Whether the container ends by itself within a moment: whoever has just sent it a signal has not waited
+/// for what that does, and keel is soon here.
+fn is_ending(container: &Container) -> Result<bool> {
+    let Some(init) = container.record.init else {
+        return Ok(false);
+    };
+    match init.open() {
+        Err(Error::NotRunning) => Ok(true),
+        Err(error) => Err(error),
+        Ok(pidfd) => fd::poll_in(pidfd.as_fd(), ENDING_PATIENCE_MS)
+            .map_err(|errno| Error::host("wait for", "container init", errno)),
+    }
 }
 
 /// Kills the container and waits until it is dead.

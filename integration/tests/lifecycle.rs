@@ -10,6 +10,18 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 #[test]
+fn a_container_is_deleted_right_after_a_kill() {
+    let runtime = Runtime::new();
+    for _ in 0..20 {
+        let mut bundle = runtime.bundle();
+        bundle.sleeper();
+        let container = runtime.start(&bundle);
+        let _ = container.kill("KILL").succeeds();
+        let _ = container.delete().succeeds();
+    }
+}
+
+#[test]
 fn a_container_goes_from_created_to_running_to_stopped_to_gone() {
     let runtime = Runtime::new();
     let mut bundle = runtime.bundle();
