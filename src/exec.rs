@@ -388,7 +388,7 @@ fn utf8(text: &OsString) -> Result<String> {
 }
 
 /// Adds to bounding, effective and permitted, and to ambient what the container's process inherits
-/// anyway; never to inheritable (CVE-2022-29162). The names that are left are unknown: like those of
+/// anyway; never to inheritable (CVE-2022-29162). Returns the names that are unknown: like those of
 /// config.json, they are no reason to fail.
 fn add_capabilities<'n>(process: &mut Process, names: &'n [String]) -> Vec<&'n str> {
     let mut unknown = Vec::new();

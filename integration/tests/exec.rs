@@ -454,12 +454,6 @@ fn bad_command_lines(dir: &Path) -> Vec<Bad> {
             &["true"],
             "preserve",
         ),
-        (
-            "capability",
-            flags(&["--cap=CAP_NOSUCH"]),
-            &["true"],
-            "CAP_NOSUCH",
-        ),
         ("type", with("cwd", json!(7)), none, "cwd"),
         (
             "types",
