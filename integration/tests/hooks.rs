@@ -462,7 +462,9 @@ fn kill_left_hooks() {
     for entry in fs::read_dir("/proc").expect("mounted").flatten() {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let pid = entry.file_name().to_string_lossy().parse::<i32>();
-        if let (Ok(pid), b"sleep\x001000005\x00") = (pid, command.as_slice()) {
+        // It may still be the shell that is to execute sleep.
+        let is_hook = command.windows(7).any(|word| word == b"1000005");
+        if let (Ok(pid), true) = (pid, is_hook) {
             let pid = nix::unistd::Pid::from_raw(pid);
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
