@@ -193,3 +193,28 @@ fn containerd_works_with_it() {
     import(&machine, "default");
     machine.run_scripts_of("containerd");
 }
+
+/// It counts on from where it was, in a container of another name.
+const CHECKPOINT: &str = "
+set -e
+$R -d --null-io $I c1 sh -c 'i=0; while :; do i=$((i+1)); echo $i >/count; sleep 1; done'
+sleep 5
+$C c checkpoint --rw --image --task c1 docker.io/library/c1:saved
+gone c1
+$C c restore --rw --live c2 docker.io/library/c1:saved
+sleep 2
+count=$($C task exec --exec-id e1 c2 cat /count)
+gone c2
+[ $count -ge 5 ]
+";
+
+#[test]
+fn a_checkpoint_of_containerds_is_restored() {
+    if crate::outside_the_guest() {
+        return;
+    }
+    let machine = Machine::start();
+    daemon(&machine);
+    import(&machine, machine.token());
+    let _ = machine.sh(&format!("{WORDS}{CHECKPOINT}")).succeeds();
+}

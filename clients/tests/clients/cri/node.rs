@@ -1,7 +1,5 @@
 //! A node as Kubernetes likes it best: systemd's cgroups on v2, and AppArmor. In the test guest.
 
-use std::path::Path;
-
 use clients::Machine;
 use k8s_cri::v1 as cri;
 use k8s_cri::v1::security_profile::ProfileType;
@@ -30,19 +28,6 @@ const PROFILES: &[(ProfileType, &str, &str, bool)] = &[
     (ProfileType::Localhost, "kt-pod", "kt-pod (enforce)", false),
 ];
 
-/// Says and counts it, where the node is none.
-fn not_in_the_guest() -> bool {
-    let must = std::env::var_os("KEEL_MUST_RUN").is_some();
-    let is_node = must && Path::new("/run/systemd/private").exists();
-    assert!(is_node || !must, "the guest has systemd");
-    if !is_node {
-        clients::report(
-            "SKIPPED: this host lacks systemd and AppArmor to play with (the test guest)\n",
-        );
-    }
-    !is_node
-}
-
 fn property(machine: &Machine, unit: &str, name: &str) -> String {
     let script = format!("systemctl show --value --property {name} {unit}");
     machine.sh(&script).succeeds()
@@ -50,7 +35,7 @@ fn property(machine: &Machine, unit: &str, name: &str) -> String {
 
 #[test]
 fn a_pod_lives_on_a_node_with_systemd_and_apparmor() {
-    if not_in_the_guest() {
+    if crate::outside_the_guest() {
         return;
     }
     let machine = machine_of(Machine::with_the_hosts_systemd(), |config| {
