@@ -19,6 +19,8 @@ TEST_PACKAGES := $(TRY_PACKAGES) runc crun strace valgrind uidmap libseccomp-dev
 	containerd docker.io buildah containernetworking-plugins protobuf-compiler socat curl \
 	git bzip2 xz-utils passt nodejs postgresql
 
+CARGO_DEB := command -v cargo-deb >/dev/null || cargo install --locked cargo-deb
+
 # Where `make install` puts things: below DESTDIR, for those who make packages of it.
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -60,7 +62,7 @@ install: release docs
 
 # A Debian package of the same: target/keel_VERSION_ARCHITECTURE.deb, by cargo-deb.
 deb:
-	command -v cargo-deb >/dev/null || cargo install --locked cargo-deb
+	$(CARGO_DEB)
 	rm -rf target/deb
 	$(MAKE) install PREFIX=/usr DESTDIR=target/deb
 	cargo deb --no-build --no-strip -p keel --output target/
@@ -83,6 +85,7 @@ lint:
 # Everything that CI runs, at the end what needs systemd and cgroup v2, in a virtual machine.
 test:
 	integration/setup/packages $(TEST_PACKAGES)
+	$(CARGO_DEB)
 	$(MAKE) lint
 	cargo build --release -p keel
 	integration/setup/order target/$(TARGET)

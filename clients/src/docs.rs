@@ -1,7 +1,7 @@
 //! The documentation, taken at its word.
 //!
-//! In `docs/integrations/NAME.md` and `docs/packaging.md` a fenced block after the comment `<!-- file: PATH -->` is a file of
-//! that path, and one after `<!-- run -->` a script that must succeed.
+//! In `docs/integrations/NAME.md` and `docs/packaging.md` a fenced block after the comment
+//! `<!-- file: PATH -->` is a file of that path, and one after `<!-- run -->` a script that must succeed.
 
 /// The pages with tested blocks; part of the program, as it also runs where there are no sources.
 const PAGES: &[(&str, &str)] = &[

@@ -96,7 +96,8 @@ fn make(device: &Device, maps: &Maps, workshop: &mut Option<Workshop>) -> Result
 }
 
 fn not_made(device: &Device, errno: Errno) -> Error {
-    let at = format!("device {}, which the host has not", shown(&device.path));
+    let path = shown(&device.path);
+    let at = format!("device {path}, for which the host has no such node");
     Error::host("make", at, errno)
 }
 
