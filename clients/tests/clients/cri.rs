@@ -152,6 +152,28 @@ impl Kubelet {
         }
     }
 
+    /// Bytes, as the kubelet counts what a container uses.
+    fn working_set(&mut self, id: &str) -> u64 {
+        let container_id = id.to_owned();
+        let request = cri::ContainerStatsRequest { container_id };
+        let stats = call!(self, container_stats, request).stats;
+        let bytes = stats.and_then(|stats| stats.memory?.working_set_bytes);
+        bytes.expect("it runs").value
+    }
+
+    fn limit_memory(&mut self, id: &str, bytes: i64) {
+        let resources = cri::LinuxContainerResources {
+            memory_limit_in_bytes: bytes,
+            ..Default::default()
+        };
+        let request = cri::UpdateContainerResourcesRequest {
+            container_id: id.into(),
+            linux: Some(resources),
+            ..Default::default()
+        };
+        call!(self, update_container_resources, request);
+    }
+
     fn stop(&mut self, id: &str) {
         call!(
             self,
@@ -326,24 +348,8 @@ fn a_pod_lives_through_the_cri() {
     }
     exec_on_a_stream(&machine, &mut kubelet, &id);
 
-    let request = cri::ContainerStatsRequest {
-        container_id: id.clone(),
-    };
-    let stats = call!(kubelet, container_stats, request)
-        .stats
-        .expect("it runs");
-    let memory = stats.memory.and_then(|memory| memory.working_set_bytes);
-    assert!(memory.is_some_and(|bytes| bytes.value > 0), "{memory:?}");
-
-    let request = cri::UpdateContainerResourcesRequest {
-        container_id: id.clone(),
-        linux: Some(cri::LinuxContainerResources {
-            memory_limit_in_bytes: 32 << 20,
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    call!(kubelet, update_container_resources, request);
+    assert!(kubelet.working_set(&id) > 0);
+    kubelet.limit_memory(&id, 32 << 20);
     let limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes";
     assert_eq!(kubelet.exec(&id, limit), (0, "33554432\n".into()));
 

@@ -1,7 +1,6 @@
 //! A node as Kubernetes likes it best: systemd's cgroups on v2, and AppArmor. In the test guest.
 
 use clients::Machine;
-use k8s_cri::v1 as cri;
 use k8s_cri::v1::security_profile::ProfileType;
 
 use super::{Kubelet, container, machine_of, profile, security};
@@ -72,24 +71,11 @@ fn a_pod_lives_on_a_node_with_systemd_and_apparmor() {
     assert_eq!(property(&machine, &scope, "ActiveState"), "active");
     assert_eq!(property(&machine, &scope, "Slice"), slice);
     assert_eq!(property(&machine, &scope, "MemoryMax"), "67108864");
-    let request = cri::UpdateContainerResourcesRequest {
-        container_id: id.clone(),
-        linux: Some(cri::LinuxContainerResources {
-            memory_limit_in_bytes: 32 << 20,
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    call!(kubelet, update_container_resources, request);
+    kubelet.limit_memory(&id, 32 << 20);
     assert_eq!(property(&machine, &scope, "MemoryMax"), "33554432");
     let (_, limit) = kubelet.exec(&id, "cat /sys/fs/cgroup/memory.max");
     assert_eq!(limit, "33554432\n");
-    let request = cri::ContainerStatsRequest {
-        container_id: id.clone(),
-    };
-    let stats = call!(kubelet, container_stats, request).stats;
-    let memory = stats.and_then(|stats| stats.memory?.working_set_bytes);
-    assert!(memory.is_some_and(|bytes| bytes.value > 0), "{memory:?}");
+    assert!(kubelet.working_set(&id) > 0);
 
     kubelet.stop(&id);
     kubelet.remove(&id);
