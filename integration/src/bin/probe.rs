@@ -134,12 +134,15 @@ fn gives_away(dir: &str, canary: &str, own: &std::path::Path) -> Vec<String> {
     if std::fs::read_link(format!("{dir}/ns/mnt")).is_ok_and(|it| it != own) {
         found.push("another mount namespace".to_owned());
     }
-    if std::fs::File::options()
+    let program = std::fs::File::options()
         .write(true)
-        .open(format!("{dir}/exe"))
-        .is_ok()
+        .open(format!("{dir}/exe"));
+    if let Ok(program) = program
+        && !is_own(&program)
     {
-        found.push("a program that can be written".to_owned());
+        use std::os::fd::AsRawFd;
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        found.push(format!("a program that can be written: {path:?}"));
     }
     for fd in std::fs::read_dir(format!("{dir}/fd"))
         .into_iter()
@@ -153,14 +156,19 @@ fn gives_away(dir: &str, canary: &str, own: &std::path::Path) -> Vec<String> {
     found
 }
 
+/// Whether a program is the container's own. It can be written as soon as nobody executes it, so also
+/// through `/proc/PID/exe` of a process that ends just then.
+fn is_own(program: &std::fs::File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let number = |stat: std::fs::Metadata| (stat.dev(), stat.ino());
+    let program = program.metadata().ok().map(number);
+    ["/bin/probe", "/bin/busybox"]
+        .iter()
+        .any(|path| std::fs::metadata(path).ok().map(number) == program)
+}
+
 /// Waits for a process whose program is none of this container's, and writes over that program.
 fn overwrite() -> std::io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let known: Vec<u64> = ["/bin/probe", "/bin/busybox"]
-        .iter()
-        .filter_map(|path| std::fs::metadata(path).ok())
-        .map(|stat| stat.ino())
-        .collect();
     let own = std::process::id();
     print("watching")?;
     let start = std::time::Instant::now();
@@ -175,10 +183,7 @@ fn overwrite() -> std::io::Result<()> {
             let Ok(program) = std::fs::File::open(entry.path().join("exe")) else {
                 continue;
             };
-            let stranger = program
-                .metadata()
-                .is_ok_and(|stat| !known.contains(&stat.ino()));
-            if is_other && stranger {
+            if is_other && !is_own(&program) {
                 found = Some(program);
             }
         }
