@@ -12,7 +12,7 @@ KEEL_TARGET ?= $(if $(wildcard $(shell rustc --print target-libdir --target $(MU
 KEEL := target/$(KEEL_TARGET)/release/keel
 
 # What a Debian 12 machine needs besides cargo: to build, to try, to test.
-BUILD_PACKAGES := gcc make pkg-config
+BUILD_PACKAGES := gcc make musl-dev pkg-config
 TRY_PACKAGES := $(BUILD_PACKAGES) busybox-static jq mmdebstrap
 TEST_PACKAGES := $(TRY_PACKAGES) runc crun strace valgrind uidmap libseccomp-dev docker-registry skopeo \
 	podman apache2-utils openssl procps qemu-system-x86 cpio e2fsprogs iproute2 nftables \
@@ -89,6 +89,7 @@ test:
 	$(MAKE) lint
 	cargo build --release -p keel
 	integration/setup/order target/$(TARGET)
+	integration/setup/musl target/$(TARGET)
 	cargo build --workspace
 	RUST_BACKTRACE=0 cargo test --workspace --no-fail-fast
 	[ $(KEEL_TARGET) = $(TARGET) ] || { cargo build --release -p keel --target $(KEEL_TARGET) && \

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
@@ -20,7 +20,7 @@ pub fn prepare(subreaper: bool) -> Result<SignalFd> {
     if subreaper {
         proc::set_subreaper().map_err(|errno| Error::host("become", "a subreaper", errno))?;
     }
-    let mut signals = SigSet::all();
+    let mut signals = proc::all_signals();
     // Those that tell of a bug in keel itself must still end it.
     for own in [
         Signal::SIGSEGV,

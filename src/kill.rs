@@ -73,7 +73,7 @@ fn send(container: &Container, signal: i32, all: bool) -> Result<()> {
 pub fn signal(text: &str) -> Result<i32> {
     let unknown = || Error::Usage(format!("unknown signal {text:?}"));
     if let Ok(number) = text.parse::<i32>() {
-        let known = (0..=libc::SIGRTMAX()).contains(&number);
+        let known = (0..=*REAL_TIME.end()).contains(&number);
         return if known { Ok(number) } else { Err(unknown()) };
     }
     let upper = text.to_ascii_uppercase();
@@ -84,20 +84,22 @@ pub fn signal(text: &str) -> Result<i32> {
     real_time(name).ok_or_else(unknown)
 }
 
+/// The first and the last real-time signal as programs know them that use glibc, which keeps two for
+/// itself. musl keeps one more.
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+
 /// `RTMIN+n` and `RTMAX-n`. Man page: signal(7), "Real-time signals".
 fn real_time(name: &str) -> Option<i32> {
     let number = match name {
-        "RTMIN" => libc::SIGRTMIN(),
-        "RTMAX" => libc::SIGRTMAX(),
+        "RTMIN" => *REAL_TIME.start(),
+        "RTMAX" => *REAL_TIME.end(),
         _ => match (name.strip_prefix("RTMIN+"), name.strip_prefix("RTMAX-")) {
-            (Some(n), _) => libc::SIGRTMIN() + n.parse::<i32>().ok()?,
-            (_, Some(n)) => libc::SIGRTMAX() - n.parse::<i32>().ok()?,
+            (Some(n), _) => REAL_TIME.start() + n.parse::<i32>().ok()?,
+            (_, Some(n)) => REAL_TIME.end() - n.parse::<i32>().ok()?,
             _ => return None,
         },
     };
-    (libc::SIGRTMIN()..=libc::SIGRTMAX())
-        .contains(&number)
-        .then_some(number)
+    REAL_TIME.contains(&number).then_some(number)
 }
 
 #[cfg(test)]
@@ -110,8 +112,8 @@ mod tests {
             assert_eq!(signal(text).unwrap(), libc::SIGTERM, "{text}");
         }
         assert_eq!(signal("0").unwrap(), 0);
-        assert_eq!(signal("RTMIN+3").unwrap(), libc::SIGRTMIN() + 3);
-        assert_eq!(signal("SIGRTMAX-1").unwrap(), libc::SIGRTMAX() - 1);
+        assert_eq!(signal("RTMIN+3").unwrap(), 37);
+        assert_eq!(signal("SIGRTMAX-1").unwrap(), 63);
         for text in ["", "SIG", "FOO", "65", "-1", "RTMIN+99", "1.5"] {
             assert!(signal(text).is_err(), "{text}");
         }

@@ -14,7 +14,7 @@ use keel::seal;
 #[global_allocator]
 static GUARD: keel::sys::guard::Guard = keel::sys::guard::Guard;
 
-#[cfg(all(target_env = "musl", not(debug_assertions)))]
+#[cfg(all(any(keel_musl, target_env = "musl"), not(debug_assertions)))]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 

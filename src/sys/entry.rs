@@ -29,11 +29,37 @@ macro_rules! entry {
             let code: u8 = $main(unsafe { $crate::sys::entry::arguments(argv) });
             $crate::sys::entry::leave(code)
         }
+
+        // What Rust's library for glibc asks of glibc alone, where keel is linked with musl.
+        #[cfg(all(keel_musl, target_env = "gnu"))]
+        mod glibc {
+            /// Since 2.24 posix_spawn(3) tells of an execve that failed; musl's always has.
+            // SAFETY: it has the prototype of gnu/libc-version.h, and musl has no such function.
+            #[allow(unsafe_code)]
+            #[unsafe(no_mangle)]
+            extern "C" fn gnu_get_libc_version() -> *const std::ffi::c_char {
+                c"2.24".as_ptr()
+            }
+
+            /// "Not found": libgcc's unwinder then looks itself, by dl_iterate_phdr(3).
+            // SAFETY: it has the prototype of dlfcn.h, and musl has no such function.
+            #[allow(unsafe_code)]
+            #[unsafe(no_mangle)]
+            extern "C" fn _dl_find_object(
+                _: *mut std::ffi::c_void,
+                _: *mut std::ffi::c_void,
+            ) -> std::ffi::c_int {
+                -1
+            }
+        }
     };
 }
 
 /// Before anything is opened or written.
 pub fn prepare() {
+    // Unlike glibc, musl leaves that to a dynamic linker. Whoever cannot have it has less to lose.
+    #[cfg(any(keel_musl, target_env = "musl"))]
+    let _ = super::exe::protect_constants();
     // A descriptor that is opened as number 0 to 2 would be taken for a standard stream.
     let mut streams = [0, 1, 2].map(|fd| libc::pollfd {
         fd,

@@ -52,6 +52,62 @@ struct Map {
     exe: u32,
 }
 
+/// This program where it is loaded.
+struct Program {
+    segments: &'static [libc::Elf64_Phdr],
+    /// What its addresses, which count from its first segment, are off by.
+    base: usize,
+    /// Bytes of a page.
+    page: usize,
+}
+
+impl Program {
+    fn this() -> Self {
+        // SAFETY: the linker defines it, and the kernel maps it for reading, as a part of the program.
+        let header = unsafe { &HEADER };
+        let start = ptr::from_ref(header).cast::<u8>();
+        // SAFETY: the program headers follow where the ELF header says, in the segment that it begins.
+        let segments = unsafe {
+            let first = start
+                .add(header.e_phoff as usize)
+                .cast::<libc::Elf64_Phdr>();
+            slice::from_raw_parts(first, header.e_phnum.into())
+        };
+        let first = segments.iter().find(|s| s.p_type == libc::PT_LOAD);
+        Self {
+            segments,
+            base: start.addr() - first.map_or(0, |s| s.p_vaddr as usize),
+            // SAFETY: takes an integer.
+            page: unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize,
+        }
+    }
+
+    fn of(&self, kind: u32) -> impl Iterator<Item = &'static libc::Elf64_Phdr> {
+        self.segments.iter().filter(move |s| s.p_type == kind)
+    }
+
+    /// From the page of the address `from` to that of `to`, which is not included.
+    fn pages(&self, from: u64, to: u64) -> *mut [u8] {
+        let down = |at: u64| (self.base + at as usize) & !(self.page - 1);
+        let start = ptr::from_ref(self.segments).cast::<u8>().cast_mut();
+        ptr::slice_from_raw_parts_mut(start.with_addr(down(from)), down(to) - down(from))
+    }
+}
+
+/// Makes what the program never writes once it is relocated (`RELRO`) read-only.
+///
+/// # Errors
+/// `ENOMEM` if the kernel has no memory for another mapping.
+pub fn protect_constants() -> Result<()> {
+    let program = Program::this();
+    for constant in program.of(libc::PT_GNU_RELRO) {
+        let pages = program.pages(constant.p_vaddr, constant.p_vaddr + constant.p_memsz);
+        // SAFETY: whole pages of the program that nobody writes once it is relocated.
+        check(unsafe { libc::mprotect(pages.cast(), pages.len(), libc::PROT_READ) }.into())?;
+    }
+    Ok(())
+}
+
 /// Makes `file` the executable of this process.
 ///
 /// # Errors
@@ -70,28 +126,10 @@ pub fn replace(file: BorrowedFd<'_>, memory: Memory) -> Result<()> {
     if !proc::is_single_threaded() {
         return Err(Errno::EBUSY);
     }
-    // SAFETY: the linker defines it, and the kernel maps it for reading, as a part of the program.
-    let header = unsafe { &HEADER };
-    let start = ptr::from_ref(header).cast::<u8>();
-    // SAFETY: the program headers follow where the ELF header says, in the segment that it begins.
-    let segments = unsafe {
-        let first = start
-            .add(header.e_phoff as usize)
-            .cast::<libc::Elf64_Phdr>();
-        slice::from_raw_parts(first, header.e_phnum.into())
-    };
-    let of = |kind| segments.iter().filter(move |s| s.p_type == kind);
-    // Addresses in a program that is loaded anywhere count from its first segment.
-    let base = start.addr() - of(libc::PT_LOAD).next().map_or(0, |s| s.p_vaddr as usize);
-    // SAFETY: takes an integer.
-    let page = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
-    let down = |at: u64| (base + at as usize) & !(page - 1);
-    let pages = |from: usize, to: usize| {
-        ptr::slice_from_raw_parts_mut(start.cast_mut().with_addr(from), to - from)
-    };
-    for segment in of(libc::PT_LOAD).filter(|s| s.p_filesz > 0) {
-        let end = down(segment.p_vaddr + segment.p_filesz + page as u64 - 1);
-        let pages = pages(down(segment.p_vaddr), end);
+    let program = Program::this();
+    for segment in program.of(libc::PT_LOAD).filter(|s| s.p_filesz > 0) {
+        let end = segment.p_vaddr + segment.p_filesz + program.page as u64 - 1;
+        let pages = program.pages(segment.p_vaddr, end);
         // SAFETY: these are the segment's pages, the file has their bytes at the same offset, and no
         // other thread runs.
         unsafe {
@@ -100,18 +138,13 @@ pub fn replace(file: BorrowedFd<'_>, memory: Memory) -> Result<()> {
                     pages,
                     segment,
                     file,
-                    segment.p_offset as usize & !(page - 1),
+                    segment.p_offset as usize & !(program.page - 1),
                 )?,
                 _ => detach(pages)?,
             }
         }
     }
-    for constant in of(libc::PT_GNU_RELRO) {
-        let end = down(constant.p_vaddr + constant.p_memsz);
-        let pages = pages(down(constant.p_vaddr), end);
-        // SAFETY: whole pages of the program that nobody writes once it is relocated.
-        check(unsafe { libc::mprotect(pages.cast(), pages.len(), libc::PROT_READ) }.into())?;
-    }
+    protect_constants()?;
     // SAFETY: reads where libc's heap ends.
     let heap_end = unsafe { libc::sbrk(0) }.addr() as u64;
     let map = Map {

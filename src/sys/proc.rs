@@ -1,9 +1,11 @@
 //! Attributes of the calling process: ids, signals, scheduling, memory policy, execve.
 
 use std::ffi::{CStr, c_char};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{c_int, c_long, c_ulong};
+use nix::sys::signal::SigSet;
 
 use super::{Result, check};
 
@@ -67,10 +69,21 @@ pub fn set_groups(groups: &[u32]) -> Result<()> {
 
 /// Gives this process the signal mask `empty` and SIGPIPE its default action (Rust ignores it).
 pub fn reset_signals() -> Result<()> {
-    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    use nix::sys::signal::{SigHandler, Signal, signal};
     // SAFETY: the default action runs no code of ours.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
     SigSet::empty().thread_set_mask()
+}
+
+/// Every signal. Those that a C library keeps for itself are missing in what sigfillset(3) gives; keel has
+/// no threads that would need them.
+pub fn all_signals() -> SigSet {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: a set of signals is an array of bits, and all of it is written.
+    unsafe {
+        all.as_mut_ptr().write_bytes(0xff, 1);
+        SigSet::from_sigset_t_unchecked(all.assume_init())
+    }
 }
 
 /// Lets the signals that people stop programs with end this process, until it executes another.
