@@ -5,8 +5,8 @@ CARGO_HOME ?= $(HOME)/.cargo
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := target/$(TARGET)/release
 DOCS := target/docs
-# keel is built with musl where Rust has it (rustup target add x86_64-unknown-linux-musl): glibc's
-# start-up takes longer than all that `keel state` does, see docs/performance.md.
+# keel is built for musl where Rust has it (rustup target add x86_64-unknown-linux-musl), else linked with
+# Debian's: glibc's start-up takes longer than all that `keel state` does, see docs/performance.md.
 MUSL := $(TARGET:gnu=musl)
 KEEL_TARGET ?= $(if $(wildcard $(shell rustc --print target-libdir --target $(MUSL))/*),$(MUSL),$(TARGET))
 KEEL := target/$(KEEL_TARGET)/release/keel
