@@ -84,9 +84,13 @@ fn musl() -> Option<PathBuf> {
     let dir: PathBuf = env::var_os("KEEL_MUSL")
         .unwrap_or_else(|| MUSL.into())
         .into();
-    println!("cargo::rerun-if-changed={}", dir.join("libc.a").display());
     let is_static = env::var("CARGO_CFG_TARGET_FEATURE")
         .is_ok_and(|all| all.split(',').any(|it| it == "crt-static"));
     let has = |file| dir.join(file).exists();
-    (is_static && has("libc.a") && has("rcrt1.o")).then_some(dir)
+    let usable = is_static && has("libc.a") && has("rcrt1.o");
+    if usable {
+        // Of a file that is not there, cargo says it has changed, each time.
+        println!("cargo::rerun-if-changed={}", dir.join("libc.a").display());
+    }
+    usable.then_some(dir)
 }

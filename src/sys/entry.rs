@@ -57,7 +57,7 @@ macro_rules! entry {
 
 /// Before anything is opened or written.
 pub fn prepare() {
-    // Unlike glibc, musl leaves that to a dynamic linker. Whoever cannot have it has less to lose.
+    // glibc's start-up has done so; musl leaves it to a dynamic linker. keel works without, too.
     #[cfg(any(keel_musl, target_env = "musl"))]
     let _ = super::exe::protect_constants();
     // A descriptor that is opened as number 0 to 2 would be taken for a standard stream.
