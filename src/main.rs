@@ -14,9 +14,9 @@ use keel::seal;
 #[global_allocator]
 static GUARD: keel::sys::guard::Guard = keel::sys::guard::Guard;
 
-#[cfg(all(any(keel_musl, target_env = "musl"), not(debug_assertions)))]
+#[cfg(not(debug_assertions))]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static HEAP: keel::sys::heap::Heap = keel::sys::heap::Heap;
 
 keel::entry!(run);
 

@@ -1,11 +1,13 @@
 //! Enforces the rule "no allocation between clone and exec".
 //!
 //! keel's binary installs [`Guard`] as its global allocator in debug builds: the first allocation
-//! after [`forbid_allocation`] ends the process with a message. Release builds use the system
-//! allocator directly, and the switch costs one store.
+//! after [`forbid_allocation`] ends the process with a message. Release builds use
+//! [`Heap`] directly, and the switch costs one store.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::heap::Heap;
 
 static FORBIDDEN: AtomicBool = AtomicBool::new(false);
 
@@ -14,7 +16,7 @@ pub fn forbid_allocation() {
     FORBIDDEN.store(true, Ordering::Relaxed);
 }
 
-/// The system allocator, which aborts once [`forbid_allocation`] was called.
+/// keel's allocator, which aborts once [`forbid_allocation`] was called.
 #[derive(Debug)]
 pub struct Guard;
 
@@ -29,16 +31,28 @@ fn check() {
     }
 }
 
-// SAFETY: every call is forwarded unchanged to the system allocator, which upholds the contract.
+// SAFETY: every call is forwarded unchanged to an allocator that upholds the contract.
 unsafe impl GlobalAlloc for Guard {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         check();
         // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
+        unsafe { Heap.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        check();
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { Heap.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        check();
+        // SAFETY: `ptr` came from `alloc` above, that is from [`Heap`], and `size` is the caller's promise.
+        unsafe { Heap.realloc(ptr, layout, size) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: `ptr` came from `alloc` above, that is from the system allocator.
-        unsafe { System.dealloc(ptr, layout) }
+        // SAFETY: `ptr` came from `alloc` above, that is from [`Heap`].
+        unsafe { Heap.dealloc(ptr, layout) }
     }
 }

@@ -17,6 +17,7 @@ pub mod entry;
 pub mod exe;
 pub mod fd;
 pub mod guard;
+pub mod heap;
 pub mod landlock;
 pub mod mount;
 pub mod net;
