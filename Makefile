@@ -88,8 +88,7 @@ test:
 	$(CARGO_DEB)
 	$(MAKE) lint
 	cargo build --release -p keel
-	integration/setup/order target/$(TARGET)
-	integration/setup/musl target/$(TARGET)
+	integration/setup/linked target/$(TARGET)
 	cargo build --workspace
 	RUST_BACKTRACE=0 cargo test --workspace --no-fail-fast
 	[ $(KEEL_TARGET) = $(TARGET) ] || { cargo build --release -p keel --target $(KEEL_TARGET) && \
@@ -117,7 +116,7 @@ order:
 	KEEL_SYMBOLS=1 cargo build --release -p keel --target $(ORDER_TARGET)
 	cargo run --release -p bench -- --keel target/$(ORDER_TARGET)/release/keel --order $(KEEL_ORDER)
 	cargo build --release -p keel --target $(ORDER_TARGET)
-	KEEL_ORDER=$(KEEL_ORDER) integration/setup/order target/$(ORDER_TARGET)
+	KEEL_ORDER=$(KEEL_ORDER) integration/setup/linked target/$(ORDER_TARGET)
 
 # Hostile input for what keel reads, FUZZ_SECONDS for each target: nightly Rust, and
 # `cargo install cargo-fuzz`. Findings are in fuzz/artifacts. Without the address sanitizer, as
