@@ -78,9 +78,11 @@ pub fn remove(container: Container, context: &mut Context) -> Result<()> {
     }
     let rdt = container.record.intel_rdt.as_ref();
     rdt.map_or(Ok(()), Group::remove)?;
-    if container.record.has_later_hooks {
+    if container.record.has_later_hooks
+        && let Some(spec) = container.spec_of_whole()?
+    {
         let environment = hooks::environment();
-        for error in hooks::after_stop(&container.spec()?, &container.record, &environment) {
+        for error in hooks::after_stop(&spec, &container.record, &environment) {
             context.log.warn(&error.line());
         }
     }

@@ -10,6 +10,8 @@ pub mod code;
 
 use code::Code;
 
+use crate::sys;
+
 /// The result of everything in keel that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -185,16 +187,12 @@ fn errno_text(error: &(dyn std::error::Error + 'static)) -> String {
         .downcast_ref::<io::Error>()
         .and_then(io::Error::raw_os_error)
     {
-        Some(errno) => lower_first(nix::errno::Errno::from_raw(errno).desc()),
+        Some(errno) => {
+            let (first, rest) = sys::words_of(errno);
+            format!("{}{rest}", char::from(first))
+        }
         None => error.to_string(),
     }
-}
-
-fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(chars).collect()
-    })
 }
 
 #[cfg(test)]

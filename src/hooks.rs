@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use oci_spec::runtime::{Hook, Spec};
 
@@ -85,12 +85,17 @@ fn run_all(kind: &str, hooks: Option<&[Hook]>, state: &str, environment: &[Strin
 /// Runs one hook to its end, or to the end of its time.
 fn run(kind: &str, index: usize, hook: &Hook, state: &str, environment: &[String]) -> Result<()> {
     let at = format!("error running {kind} hook #{index}");
-    let failed = |what: &'static str, error| Error::host(what, &at, error);
-    let stdin = memory_file(state.as_bytes()).map_err(|error| failed("prepare stdin:", error))?;
-    let mut output = memory_file(b"").map_err(|error| failed("prepare stdout:", error))?;
+    let failed = |what: &str| {
+        let step = format!("{at}: {what}");
+        let place = u16::try_from(index).unwrap_or(u16::MAX);
+        let at = (format!("{kind}-hook"), place);
+        move |errno| Error::Setup { step, at, errno }
+    };
+    let stdin = memory_file(state.as_bytes()).map_err(failed("prepare stdin"))?;
+    let mut output = memory_file(b"").map_err(failed("prepare stdout"))?;
     let stdio = |file: &File| file.try_clone().map(Stdio::from);
     let outputs = stdio(&output).and_then(|out| Ok((out, stdio(&output)?)));
-    let (stdout, stderr) = outputs.map_err(|error| failed("prepare stdout:", error))?;
+    let (stdout, stderr) = outputs.map_err(failed("prepare stdout"))?;
 
     let args = hook.args().as_deref().unwrap_or_default();
     let env = hook
@@ -108,27 +113,16 @@ fn run(kind: &str, index: usize, hook: &Hook, state: &str, environment: &[String
         .stdin(stdin)
         .stdout(stdout)
         .stderr(stderr);
-    let spawn_error = |error| Error::Setup {
-        step: format!("{at}: fork/exec {}", hook.path().display()),
-        at: (
-            format!("{kind}-hook"),
-            u16::try_from(index).unwrap_or(u16::MAX),
-        ),
-        errno: error,
-    };
-    let mut child = command.spawn().map_err(spawn_error)?;
-    let pid = child.id().cast_signed();
-    let pidfd = fd::pidfd_open(pid).map_err(|errno| failed("open:", errno.into()))?;
+    let spawned = command.spawn();
+    let mut child = spawned.map_err(failed(&format!("fork/exec {}", hook.path().display())))?;
     let timeout = hook.timeout().filter(|secs| *secs > 0);
-    let millis = timeout.map_or(-1, |secs| {
-        i32::try_from(secs.saturating_mul(1000)).unwrap_or(i32::MAX)
-    });
-    let in_time =
-        fd::poll_in(pidfd.as_fd(), millis).map_err(|errno| failed("wait for:", errno.into()))?;
-    if !in_time {
+    let in_time = ends_in_time(&child, timeout);
+    if !matches!(in_time, Ok(true)) {
         let _ = child.kill();
     }
-    let status = child.wait().map_err(|error| failed("wait for:", error))?;
+    let status = child.wait();
+    let in_time = in_time.map_err(failed("wait for it"))?;
+    let status = status.map_err(failed("wait for it"))?;
     if !in_time {
         let secs = timeout.unwrap_or_default();
         let why = format!("{at}: hook ran past specified timeout of {secs}.0s");
@@ -144,6 +138,15 @@ fn run(kind: &str, index: usize, hook: &Hook, state: &str, environment: &[String
     let text = read.map(|_| text.trim().to_owned()).unwrap_or_default();
     let why = format!("{at}: {}, output: {text}", words(status));
     Err(Error::Known(Code::HOOK_FAILED, why))
+}
+
+/// Waits for the end of a hook, at most for `timeout` seconds.
+fn ends_in_time(child: &Child, timeout: Option<i64>) -> std::io::Result<bool> {
+    let millis = timeout.map_or(-1, |secs| {
+        i32::try_from(secs.saturating_mul(1000)).unwrap_or(i32::MAX)
+    });
+    let pidfd = fd::pidfd_open(child.id().cast_signed())?;
+    Ok(fd::poll_in(pidfd.as_fd(), millis)?)
 }
 
 /// A status in Go's words, which callers' logs show.

@@ -235,6 +235,18 @@ impl Container {
         crate::bundle::parse_spec(&text, &file.display().to_string())
     }
 
+    /// As [`Container::spec`], or nothing if a `delete` was killed while it removed the container's files:
+    /// all that comes before them is done then.
+    ///
+    /// # Errors
+    /// As [`Container::spec`].
+    pub fn spec_of_whole(&self) -> Result<Option<oci_spec::runtime::Spec>> {
+        match fs::symlink_metadata(self.path.join(CONFIG)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => self.spec().map(Some),
+        }
+    }
+
     /// Replaces the kept config.json, after an update of the limits.
     ///
     /// # Errors

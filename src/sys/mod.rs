@@ -29,6 +29,17 @@ pub mod tty;
 /// The result of one system call.
 pub type Result<T> = std::result::Result<T, Errno>;
 
+/// What the C library says of `errno`, its first letter in lower case (but for `I/O error`) and apart, so
+/// that nothing is allocated.
+pub fn words_of(errno: i32) -> (u8, &'static str) {
+    let text = Errno::from_raw(errno).desc();
+    let (first, rest) = text.split_at(1);
+    match (first.as_bytes()[0], rest.as_bytes()) {
+        (first, [b'a'..=b'z' | b' ', ..]) => (first.to_ascii_lowercase(), rest),
+        (first, _) => (first, rest),
+    }
+}
+
 /// Turns the `-1` of a system call into its errno.
 fn check(ret: c_long) -> Result<c_long> {
     if ret == -1 {
