@@ -19,6 +19,7 @@ use crate::plan::settings::bit_mask;
 use crate::plan::{self, Facts, Plan, Step, namespaces};
 use crate::spawn::{self, Role, Spawned};
 use crate::state::{Container, Status};
+use crate::sys::clone::Successor;
 use crate::sys::proc::{self, SchedAttr};
 use crate::users;
 use crate::validate::validate_process;
@@ -117,9 +118,14 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     if kinds & namespaces::USER == 0 {
         limit_rights(&mut plan, &spec, kinds, context)?;
     }
+    let successor = (kinds & namespaces::PID != 0).then(Successor::new);
+    let successor = successor
+        .transpose()
+        .map_err(|errno| Error::host("map", "a page of memory", errno))?;
     let mut fds = Fds {
         seal: context.seal.take(),
         init: Some((init, kinds)),
+        successor,
         ..Fds::default()
     };
     let terminal = open_terminal(args, &plan, &mut fds)?;
@@ -164,7 +170,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let Some(signals) = signals else {
         return Ok(0);
     };
-    let relay = terminal.as_ref().map(Relay::new).transpose()?;
+    let relay = terminal.as_ref().map(Relay::new).transpose();
     confine::to_waiting();
     let code = foreground::attend(process.pidfd.as_fd(), &signals, relay, None)?;
     u8::try_from(code).map_err(|_| Error::Failed("an exit code is at most 255".into()))

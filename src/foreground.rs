@@ -36,11 +36,26 @@ pub fn prepare(subreaper: bool) -> Result<SignalFd> {
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)
 }
 
-/// Attends to the container until its first process has ended; returns its exit code.
+/// Attends to a process until it has ended; returns its exit code. The relay of its terminal is what came
+/// of making one, which is not possible any more after `confine`.
 ///
 /// # Errors
-/// [`Error::Host`] if the process cannot be waited for.
+/// [`Error::Host`] if that cannot be done; the process is killed then, as nobody attends to it any more.
 pub fn attend(
+    pidfd: BorrowedFd<'_>,
+    signals: &SignalFd,
+    relay: Result<Option<Relay<'_>>>,
+    notify: Option<Notify>,
+) -> Result<i32> {
+    let ended = relay.and_then(|relay| attend_to_end(pidfd, signals, relay, notify));
+    ended.inspect_err(|_| {
+        // It may have ended; either way it is not left to whoever comes after keel.
+        let _ = fd::pidfd_send_signal(pidfd, libc::SIGKILL);
+        let _ = fd::wait(pidfd);
+    })
+}
+
+fn attend_to_end(
     pidfd: BorrowedFd<'_>,
     signals: &SignalFd,
     mut relay: Option<Relay<'_>>,

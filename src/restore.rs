@@ -117,7 +117,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     let relay = terminal.as_ref().map(Relay::new).transpose();
     confine::to_removing(&container.record, container.path());
     drop(container);
-    let ended = relay.and_then(|relay| foreground::attend(pidfd.as_fd(), &signals, relay, None));
+    let ended = foreground::attend(pidfd.as_fd(), &signals, relay, None);
     match context.store.load_locked(&args.id) {
         Err(Error::NotFound) => {}
         container => delete::remove(container?, context)?,

@@ -61,7 +61,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
         false => process.go(&plan),
     };
     let verify = context.verify();
-    let begun = gone.and_then(|()| begin(&mut process, &plan, &container, verify));
+    let begun = gone.and_then(|()| begin(&process, &plan, &container, verify));
     match begun.or_else(|error| context.log.unless_started(error)) {
         Ok(()) => process.settle(),
         Err(error) => {
@@ -84,8 +84,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
     confine::to_removing(&container.record, container.path());
     // Unlocked: other commands may work on the container while it runs.
     drop(container);
-    let ended =
-        relay.and_then(|relay| foreground::attend(process.pidfd.as_fd(), &signals, relay, notify));
+    let ended = foreground::attend(process.pidfd.as_fd(), &signals, relay, notify);
     if !args.keep {
         match context.store.load_locked(&args.create.id) {
             // Somebody has deleted it already.
@@ -97,9 +96,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8> {
 }
 
 /// Waits until the process executes its program.
-fn begin(process: &mut Spawned, plan: &Plan, container: &Container, verify: Verify) -> Result<()> {
+fn begin(process: &Spawned, plan: &Plan, container: &Container, verify: Verify) -> Result<()> {
     process.wait_for_exec(plan)?;
     verify.running(plan, process.pid)?;
-    process.settle();
     start::poststart(container)
 }

@@ -1,6 +1,5 @@
 //! The parent's half of making a process: how it is born, what it is given, what it reports.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,11 +10,11 @@ use crate::cgroups::{Driver, Placement, resctrl::Group};
 use crate::child;
 use crate::error::code::Code;
 use crate::error::{Error, Result};
-use crate::plan::fds::{Fds, apply_idmap, pair, socket_pair};
+use crate::plan::fds::{Fds, apply_idmap, socket_pair};
 use crate::plan::mounts::{Mount, What};
 use crate::plan::namespaces::{self, CGROUP, IPC, NET, PID, TIME, USER, UTS};
 use crate::plan::{Frame, Kind, Plan, Step};
-use crate::sys::clone::{self, Side};
+use crate::sys::clone::{self, Side, Successor};
 use crate::sys::{Errno, fd, proc};
 
 /// A container's first process that has not executed its program yet. Dropping it kills it.
@@ -26,8 +25,8 @@ pub struct Spawned {
     /// Its pidfd.
     pub pidfd: OwnedFd,
     report: OwnedFd,
-    /// Frames that have come before their turn.
-    early: VecDeque<Frame>,
+    /// Where it leaves the pid of the process that takes its place, if one does.
+    successor: Option<Successor>,
     /// Whether it still has to be put into its cgroup.
     must_be_placed: bool,
     settled: bool,
@@ -110,7 +109,7 @@ pub fn start(plan: &mut Plan, fds: &mut Fds, placement: &Placement, role: Role) 
                 pid,
                 pidfd,
                 report: ours,
-                early: VecDeque::new(),
+                successor: fds.successor,
                 must_be_placed,
                 settled: false,
             })
@@ -156,42 +155,32 @@ fn bear(
 }
 
 /// A birth in namespaces from which keel could not come back: a process that joins them has the child
-/// in keel's name (`CLONE_PARENT`), hands over its pidfd, and is gone.
+/// in keel's name, and is gone.
 fn bear_on_a_stage(
     joins: &[(OwnedFd, u64)],
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Side, Errno> {
-    let (ours, theirs) = pair()?;
+    let successor = Successor::new()?;
     let stage = match clone::clone3(0, cgroup)? {
-        Side::Child => {
-            let born = enter_stage(joins)
-                .and_then(|()| clone::clone3(flags | libc::CLONE_PARENT as u64, None));
-            match born {
-                Ok(Side::Child) => return Ok(Side::Child),
-                Ok(Side::Parent { pidfd, .. }) => {
-                    let _ = fd::send_fd(theirs.as_fd(), &[0], pidfd.as_fd());
-                }
-                Err(errno) => {
-                    let bytes = (errno as i32).to_ne_bytes();
-                    let _ = send(theirs.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL);
-                }
-            }
-            clone::exit_now(0)
-        }
+        Side::Child => match enter_stage(joins).and_then(|()| successor.succeed(flags)) {
+            Ok(true) => return Ok(Side::Child),
+            Ok(false) => clone::exit_now(0),
+            Err(errno) => clone::exit_now(errno as i32),
+        },
         Side::Parent { pidfd, .. } => pidfd,
     };
-    drop(theirs);
-    let mut bytes = [0; 4];
-    let answer = fd::recv_fd(ours.as_fd(), &mut bytes);
-    fd::wait(stage.as_fd())?;
-    match answer? {
-        (_, Some(pidfd)) => Ok(Side::Parent {
-            pid: pid_of(pidfd.as_fd())?,
-            pidfd,
-        }),
-        (4, None) => Err(Errno::from_raw(i32::from_ne_bytes(bytes))),
-        _ => Err(Errno::ECHILD),
+    let ended = fd::wait(stage.as_fd())?;
+    match (successor.pid(), ended) {
+        (Some(pid), _) => match fd::pidfd_open(pid) {
+            Ok(pidfd) => Ok(Side::Parent { pid, pidfd }),
+            Err(errno) => {
+                proc::kill_child(pid);
+                Err(errno)
+            }
+        },
+        (None, fd::Ended::Code(errno)) if errno > 0 => Err(Errno::from_raw(errno)),
+        (None, _) => Err(Errno::ECHILD),
     }
 }
 
@@ -223,15 +212,6 @@ fn enter_stage(joins: &[(OwnedFd, u64)]) -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-/// The pid behind a pidfd, in the runtime's pid namespace. Man page: pidfd_open(2), "fdinfo".
-fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let text = fs::read_to_string(path).map_err(|_| Errno::ESRCH)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pid:"));
-    line.and_then(|pid| pid.trim().parse().ok())
-        .ok_or(Errno::ESRCH)
 }
 
 /// What is to be joined before the child is born.
@@ -343,36 +323,23 @@ impl Spawned {
     }
 
     /// Goes over from a process that has entered the container to the one that it has cloned into the
-    /// container's pid namespace, and ends with that: see `child::join`.
+    /// container's pid namespace: see `child::join`.
     ///
     /// # Errors
     /// The fault that the process reports instead, or how it ended.
     pub fn follow(&mut self, plan: &Plan) -> Result<()> {
         let failed = |errno| Error::host("follow", "the container's process", errno);
-        let pid = loop {
-            // The new process has the socket as well: the end of the other does not close it.
-            let (report, first) = (self.report.as_fd(), self.pidfd.as_fd());
-            if !fd::is_first_of(report, first).map_err(failed)? {
-                return Err(self.death());
-            }
-            match receive(report)? {
-                Some(frame) if frame.step == Step::Appear && frame.kind == Kind::Reached => {
-                    break frame.errno;
-                }
-                // The new process may be faster than the one that tells of it, up to its program, which
-                // execve may refuse: that process then says so itself.
-                Some(frame) if frame.kind == Kind::Reached || frame.step == Step::Exec => {
-                    self.early.push_back(frame);
-                }
-                Some(frame) => return Err(plan.explain(frame)),
-                None => return Err(self.death()),
-            }
+        let ended = fd::wait(self.pidfd.as_fd()).map_err(failed)?;
+        let Some(pid) = self.successor.and_then(Successor::pid) else {
+            // Nobody else has the other end of the socket.
+            return Err(match receive(self.report.as_fd())? {
+                Some(frame) => plan.explain(frame),
+                None => death(ended),
+            });
         };
-        // It is a child of this process, so its number is not given to another before it is reaped.
-        let pidfd = fd::pidfd_open(pid).map_err(failed)?;
-        let first = std::mem::replace(&mut self.pidfd, pidfd);
+        self.pidfd = fd::pidfd_open(pid).map_err(failed)?;
         self.pid = pid;
-        fd::wait(first.as_fd()).map(drop).map_err(failed)
+        Ok(())
     }
 
     /// Writes the id maps of the new user namespace.
@@ -518,11 +485,7 @@ impl Spawned {
     /// # Errors
     /// The fault that it reports, or how it ended.
     pub fn wait_for(&mut self, plan: &Plan, step: Step) -> Result<Frame> {
-        let frame = match self.early.pop_front() {
-            Some(frame) => Some(frame),
-            None => receive(self.report.as_fd())?,
-        };
-        match frame {
+        match receive(self.report.as_fd())? {
             Some(frame) if frame.kind == Kind::Reached && frame.step == step => Ok(frame),
             Some(frame) if frame.kind == Kind::Fault => Err(plan.explain(frame)),
             Some(frame) => {
@@ -531,7 +494,10 @@ impl Spawned {
                     "the container's process is at an unexpected step: {is}"
                 )))
             }
-            None => Err(self.death()),
+            None => Err(match fd::wait(self.pidfd.as_fd()) {
+                Ok(ended) => death(ended),
+                Err(errno) => Error::host("wait for", "container init", errno),
+            }),
         }
     }
 
@@ -556,28 +522,27 @@ impl Spawned {
         }
     }
 
-    /// Why the process is gone although it has reported nothing.
-    fn death(&self) -> Error {
-        match fd::wait(self.pidfd.as_fd()) {
-            Ok(fd::Ended::Signal(libc::SIGKILL)) => Error::Known(
-                Code::OOM_KILLED,
-                "container init was killed by SIGKILL: \
-                 container init was OOM-killed (memory limit too low?)"
-                    .into(),
-            ),
-            Ok(fd::Ended::Signal(signal)) => {
-                Error::Failed(format!("container init was killed by signal {signal}"))
-            }
-            Ok(fd::Ended::Code(code)) => Error::Failed(format!(
-                "container init exited with code {code} without a report"
-            )),
-            Err(errno) => Error::host("wait for", "container init", errno),
-        }
-    }
-
     /// The process is the container's from now on: dropping this value does not kill it any more.
     pub const fn settle(&mut self) {
         self.settled = true;
+    }
+}
+
+/// Why a process is gone that has reported nothing.
+fn death(ended: fd::Ended) -> Error {
+    match ended {
+        fd::Ended::Signal(libc::SIGKILL) => Error::Known(
+            Code::OOM_KILLED,
+            "container init was killed by SIGKILL: \
+             container init was OOM-killed (memory limit too low?)"
+                .into(),
+        ),
+        fd::Ended::Signal(signal) => {
+            Error::Failed(format!("container init was killed by signal {signal}"))
+        }
+        fd::Ended::Code(code) => Error::Failed(format!(
+            "container init exited with code {code} without a report"
+        )),
     }
 }
 
@@ -647,6 +612,11 @@ impl Drop for Spawned {
             // It may be gone and reaped already; either way nothing of it is left.
             let _ = fd::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
             let _ = fd::wait(self.pidfd.as_fd());
+            // A child that nobody waits for would keep the container's first process from ending.
+            let successor = self.successor.and_then(Successor::pid);
+            if let Some(pid) = successor.filter(|pid| *pid != self.pid) {
+                proc::kill_child(pid);
+            }
         }
     }
 }

@@ -11,9 +11,8 @@ use super::report::{At, Fault, Report};
 use crate::plan::fds::Fds;
 use crate::plan::namespaces::{NET, PID, TIME, USER, proc_name};
 use crate::plan::{Plan, Step};
-use crate::sys::clone::Side;
 use crate::sys::fd::Close;
-use crate::sys::{Errno, clone, fd, mount, net, path, proc};
+use crate::sys::{self, Errno, clone, fd, mount, net, path, proc};
 
 /// Ties this process to its parent until the container is created, enters the cgroups that it was
 /// not born in, and waits to be released.
@@ -116,19 +115,16 @@ pub fn enter_container(fds: &mut Fds) -> Result<bool, Fault> {
     Ok(kinds & PID != 0)
 }
 
-/// Goes on as a child of the runtime in the pid namespace that was entered; the process so far ends,
-/// after telling the runtime the pid of the one that takes its place.
-pub fn appear(report: &Report) -> Result<(), Fault> {
-    match clone::clone3(libc::CLONE_PARENT as u64, None).at(Step::Appear, 0)? {
-        Side::Parent { pid, .. } => {
-            report.tell(Step::Appear, 0, pid)?;
-            clone::exit_now(0)
-        }
-        Side::Child => {
-            proc::set_parent_death_signal(libc::SIGKILL).at(Step::Appear, 0)?;
-            nix::unistd::setsid().map(drop).at(Step::Session, 0)
-        }
+/// Goes on as a child of the runtime in the pid namespace that was entered; the process so far ends.
+pub fn appear(fds: &Fds) -> Result<(), Fault> {
+    let Some(successor) = fds.successor else {
+        return Err(Errno::EINVAL).at(Step::Appear, 0);
+    };
+    if !successor.succeed(0).at(Step::Appear, 0)? {
+        clone::exit_now(0)
     }
+    proc::set_parent_death_signal(libc::SIGKILL).at(Step::Appear, 0)?;
+    nix::unistd::setsid().map(drop).at(Step::Session, 0)
 }
 
 /// A session, a keyring, and a working loopback interface of its own.
@@ -319,9 +315,8 @@ pub fn execute(plan: &mut Plan, candidate: usize) -> Result<Fault, Fault> {
 pub fn say_not_executed(plan: &Plan, errno: i32) {
     let program = plan.process.args.strings().first();
     let program = program.map_or(&b""[..], |name| name.to_bytes());
-    let (first, rest) = Errno::from_raw(errno).desc().as_bytes().split_at(1);
-    let first = [first[0].to_ascii_lowercase()];
-    let parts: [&[u8]; 6] = [b"exec ", program, b": ", &first, rest, b"\n"];
+    let (first, rest) = sys::words_of(errno);
+    let parts: [&[u8]; 6] = [b"exec ", program, b": ", &[first], rest.as_bytes(), b"\n"];
     // If nobody reads it there is nobody to tell.
     let _ = nix::sys::uio::writev(fd::borrow(2), &parts.map(IoSlice::new));
 }

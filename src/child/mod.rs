@@ -89,7 +89,7 @@ fn join_container(plan: &mut Plan, fds: &mut Fds, report: &Report) -> Result<Fau
     let program = identity::look_up(plan)?;
     let early = identity::confine_first(plan)?;
     if enters_pid_namespace {
-        kernel::appear(report)?;
+        kernel::appear(fds)?;
     }
     console::control(plan)?;
     identity::hand_over_listener(plan, early, report)?;

@@ -14,7 +14,7 @@ use super::namespaces::{self, MOUNT, USER};
 use super::nodes;
 use super::text::shown;
 use crate::error::{Error, Result};
-use crate::sys::clone::Side;
+use crate::sys::clone::{Side, Successor};
 use crate::sys::mount::{Reach, clone_tree, set_idmap};
 use crate::sys::{Errno, clone, fd};
 
@@ -31,6 +31,8 @@ pub struct Fds {
     pub joins: Vec<OwnedFd>,
     /// For `exec`: the container's first process, and which of its namespaces are entered.
     pub init: Option<(OwnedFd, u64)>,
+    /// For `exec`: where the process that enters leaves the pid of the one that has entered.
+    pub successor: Option<Successor>,
     /// For each bind mount a detached copy of its source; none if the caller may not copy it.
     pub sources: Vec<Option<OwnedFd>>,
     /// For each device a detached copy of the host's node, where mknod(2) is not allowed.

@@ -1,6 +1,7 @@
 //! Making a process: clone3(2), and the namespaces that it enters or makes.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::{Errno, Result, check};
 
@@ -21,7 +22,7 @@ pub enum Side {
     },
 }
 
-/// Clones the calling process with `flags` (`CLONE_NEW*`, `CLONE_PARENT`), into `cgroup` if given.
+/// Clones the calling process with `flags` (`CLONE_NEW*`), into `cgroup` if given.
 ///
 /// The child runs on a copy of the caller's memory, as after fork(2), but libc's fork handlers are
 /// not called: in a process with other threads the child could find libc's locks held for ever.
@@ -35,31 +36,47 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
     if !super::proc::is_single_threaded() {
         return Err(Errno::EDEADLK);
     }
-    let mut pidfd: libc::c_int = -1;
-    // SAFETY: clone_args is plain old data for which all zeroes is valid.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = flags | libc::CLONE_PIDFD as u64;
-    args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
-    if flags & libc::CLONE_PARENT as u64 == 0 {
-        args.exit_signal = libc::SIGCHLD as u64;
-    }
-    if let Some(cgroup) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
-    }
-    // SAFETY: `args` and `pidfd` outlive the call; without CLONE_VM the child gets its own copy of
-    // this memory and stack, and there is no other thread whose locks it could inherit.
-    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
-    if ret == -1 && Errno::last() == Errno::ENOSYS && cgroup.is_none() {
-        return clone2(args.flags, args.exit_signal);
-    }
-    match check(ret)? {
+    let pidfd = AtomicI32::new(-1);
+    let flags = flags | libc::CLONE_PIDFD as u64;
+    match clone_raw(flags, libc::SIGCHLD, cgroup, &pidfd)? {
         0 => {
             super::guard::forbid_allocation();
             Ok(Side::Child)
         }
-        pid => Ok(parent(pid, pidfd)),
+        pid => Ok(parent(pid, pidfd.into_inner())),
     }
+}
+
+/// clone3(2), or clone(2) on kernels (or behind filters) without that; the kernel stores a pidfd or a pid at
+/// `out`, as the flags say. `CLONE_VM` is never among them.
+fn clone_raw(
+    flags: u64,
+    exit_signal: libc::c_int,
+    cgroup: Option<BorrowedFd<'_>>,
+    out: &AtomicI32,
+) -> Result<libc::c_long> {
+    // SAFETY: clone_args is plain old data for which all zeroes is valid.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags;
+    args.exit_signal = exit_signal as u64;
+    args.pidfd = out.as_ptr() as u64;
+    args.parent_tid = out.as_ptr() as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` and `out` outlive the call; without CLONE_VM the child gets its own copy of this memory
+    // and stack, and there is no other thread whose locks it could inherit.
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
+    match check(ret) {
+        // In clone(2) the bit of a time namespace belongs to the exit signal's byte.
+        Err(Errno::ENOSYS) if cgroup.is_none() && flags & libc::CLONE_NEWTIME as u64 == 0 => {}
+        other => return other,
+    }
+    let (flags, none) = (flags | exit_signal as u64, 0usize);
+    // SAFETY: as above; a null stack means "a copy of the caller's", and a pidfd is stored through the
+    // parent_tid pointer.
+    check(unsafe { libc::syscall(libc::SYS_clone, flags, none, out.as_ptr(), none, none) })
 }
 
 fn parent(pid: libc::c_long, pidfd: libc::c_int) -> Side {
@@ -71,31 +88,52 @@ fn parent(pid: libc::c_long, pidfd: libc::c_int) -> Side {
     }
 }
 
-/// clone(2) with a pidfd, for kernels (or filters) without clone3: the same flags, no cgroup.
-fn clone2(flags: u64, exit_signal: u64) -> Result<Side> {
-    if flags & libc::CLONE_NEWTIME as u64 != 0 {
-        // In clone(2) this bit belongs to the exit signal's byte.
-        return Err(Errno::ENOSYS);
-    }
-    let mut pidfd: libc::c_int = -1;
-    // SAFETY: as in clone3; a null stack means "a copy of the caller's", and the pidfd is stored
-    // through the parent_tid pointer, which outlives the call.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_clone,
-            flags | exit_signal,
-            0usize,
-            &raw mut pidfd,
-            0usize,
-            0usize,
-        )
-    };
-    match check(ret)? {
-        0 => {
-            super::guard::forbid_allocation();
-            Ok(Side::Child)
+/// Where a process leaves the pid of the one that takes its place, for the parent of both: in memory that
+/// all of them share. The kernel writes it before that process runs, so the parent cannot miss it, however
+/// the two end.
+#[derive(Debug, Clone, Copy)]
+pub struct Successor(&'static AtomicI32);
+
+impl Successor {
+    /// A page of it, which is kept as long as the caller lives.
+    ///
+    /// # Errors
+    /// Those of mmap(2).
+    pub fn new() -> Result<Self> {
+        let (access, kind) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a new mapping at an address that the kernel chooses; no memory of ours is touched.
+        let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, kind, -1, 0) };
+        if page == libc::MAP_FAILED {
+            return Err(Errno::last());
         }
-        pid => Ok(parent(pid, pidfd)),
+        // SAFETY: the mapping is aligned, large enough, zeroed, and never unmapped; others change it by
+        // atomic stores and in the kernel only.
+        Ok(Self(unsafe { &*page.cast() }))
+    }
+
+    /// Its pid in the pid namespace of the process that it takes the place of, once that has ended.
+    pub fn pid(self) -> Option<i32> {
+        match self.0.load(Ordering::Acquire) {
+            0 => None,
+            pid => Some(pid),
+        }
+    }
+
+    /// Clones the calling process with `flags` (`CLONE_NEW*`), as another child of its parent. Whether the
+    /// caller is the new one.
+    ///
+    /// Man page: clone(2), `CLONE_PARENT`, `CLONE_PARENT_SETTID`.
+    ///
+    /// # Errors
+    /// Those of clone3(2).
+    pub fn succeed(self, flags: u64) -> Result<bool> {
+        // The page is there from now on: what the kernel cannot write at once it gives up.
+        self.0.store(0, Ordering::Release);
+        let flags = flags | (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID) as u64;
+        clone_raw(flags, 0, None, self.0).map(|pid| pid == 0)
     }
 }
 

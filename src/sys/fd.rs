@@ -138,18 +138,6 @@ pub fn poll_in(fd: BorrowedFd<'_>, timeout_ms: i32) -> Result<bool> {
     }
 }
 
-/// Waits until `fd` or `other` can be read; whether it is `fd`. Man page: poll(2).
-pub fn is_first_of(fd: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let mut set = [fd, other].map(|it| PollFd::new(it, PollFlags::POLLIN));
-    loop {
-        match poll(&mut set, PollTimeout::NONE) {
-            Err(Errno::EINTR) => {}
-            other => return other.map(|_| set[0].any().unwrap_or(false)),
-        }
-    }
-}
-
 /// Waits until the other end of the socket `fd` is closed, however much is to be read before. Man
 /// page: poll(2), `POLLHUP`.
 pub fn wait_for_hangup(fd: BorrowedFd<'_>) -> Result<()> {

@@ -29,6 +29,14 @@ pub fn set_subreaper() -> Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }.into()).map(drop)
 }
 
+/// Kills a child that has not been waited for, and waits for its end.
+pub fn kill_child(pid: i32) {
+    let child = nix::unistd::Pid::from_raw(pid);
+    // It may have ended already; either way nothing of it is left.
+    let _ = nix::sys::signal::kill(child, nix::sys::signal::SIGKILL);
+    while nix::sys::wait::waitpid(child, None) == Err(super::Errno::EINTR) {}
+}
+
 /// Makes the process unreadable to others of its user (CVE-2016-9962), or readable again.
 pub fn set_dumpable(dumpable: bool) -> Result<()> {
     // SAFETY: integers only.

@@ -4,7 +4,9 @@
 //! `EINTR`, `EAGAIN`, `ENOMEM` or `EIO` instead of that call, or the process is killed before it, with
 //! `KILL`; with `LIE` a write(2) is not made, and said to have written all.
 //!
-//! A process is followed until it executes another program. It ends with the program, and as that does.
+//! A process is followed until it executes another program. It ends with the program, and as that does;
+//! it says so if the program has left a child that has ended and was not waited for, or has failed and left
+//! one that lives. A program that was killed is not asked, nor one whose waiting was the call.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))]
 
 use std::collections::{HashMap, HashSet};
@@ -87,6 +89,7 @@ fn run() -> Result<ExitCode, String> {
     };
     let mut command = Command::new(args.next().ok_or("which program?")?);
     command.args(args);
+    nix::sys::prctl::set_child_subreaper(true).map_err(|errno| errno.to_string())?;
     let child = sys::spawn_traced(&mut command).map_err(|error| error.to_string())?;
     let main = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits an int"));
     let mut tracer = Tracer {
@@ -106,8 +109,31 @@ fn run() -> Result<ExitCode, String> {
             let _ = raise(signal);
             Err(format!("survived {signal}"))
         }
-        WaitStatus::Exited(_, code) => Ok(ExitCode::from(code.to_le_bytes()[0])),
+        WaitStatus::Exited(_, code) => {
+            if !matches!(&tracer.task, Task::Inject { at, .. } if at.name.starts_with("wait")) {
+                say_what_is_left(code);
+            }
+            Ok(ExitCode::from(code.to_le_bytes()[0]))
+        }
         other => Err(format!("{other:?}")),
+    }
+}
+
+/// The children of a program that has ended with `code` are this process's now.
+fn say_what_is_left(code: i32) {
+    let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
+    loop {
+        let what = match waitpid(None, Some(flags)) {
+            Ok(WaitStatus::StillAlive) if code != 0 => "lives",
+            Ok(WaitStatus::StillAlive) | Err(_) => return,
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => "was not waited for",
+            // It was still followed, and has stopped for that.
+            Ok(_) => continue,
+        };
+        let _ = writeln!(std::io::stderr(), "fault-injector: a child {what}");
+        if what == "lives" {
+            return;
+        }
     }
 }
 
