@@ -217,13 +217,38 @@ impl Subject {
         (!fine).then(|| format!("left {:?}\n{}", run.stderr, changes.join("\n")))
     }
 
+    /// The points and faults of this run, about `few` of them unless all are wanted; and every point at which
+    /// `delete` itself can be killed: it is what must put right all that was.
+    fn chosen<'a>(&self, points: &'a [Point], few: usize) -> Vec<(&'a Point, &'static str)> {
+        let all: Vec<_> = points
+            .iter()
+            .flat_map(|point| FAULTS.iter().map(move |fault| (point, *fault)))
+            .collect();
+        if std::env::var("KEEL_FAULTS").is_ok_and(|size| size == "full") {
+            return all;
+        }
+        let day = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs() / 86_400);
+        let step = (all.len() / few).max(1);
+        let first = usize::try_from(day).unwrap_or(0) % step;
+        let always = |point: &Point, fault: &str| {
+            self.verb == "delete" && point.process == 0 && fault == "KILL"
+        };
+        let chosen = all.into_iter().enumerate();
+        chosen
+            .filter(|(index, (point, fault))| index % step == first || always(point, fault))
+            .map(|(_, it)| it)
+            .collect()
+    }
+
     /// Tries those of the chosen faults that are this worker's; what is wrong, and how many there are.
     fn sweep(&self, few: usize, worker: usize) -> (Vec<String>, usize, usize) {
         self.prepare();
         let points = self.points();
         let wanted = self.seen().expect("it starts");
         assert_eq!(self.clean(), None, "without a fault");
-        let chosen = chosen(&points, few);
+        let chosen = self.chosen(&points, few);
         let (mut wrong, mut tried) = (Vec::new(), 0);
         let start = Instant::now();
         for (point, fault) in chosen.into_iter().skip(worker).step_by(WORKERS) {
@@ -296,23 +321,6 @@ fn difference(wanted: &str, seen: &str) -> Vec<String> {
     missing
         .chain(other.map(|line| format!("+{line}")))
         .collect()
-}
-
-/// The points and faults of this run, about `few` of them unless all are wanted.
-fn chosen(points: &[Point], few: usize) -> Vec<(&Point, &'static str)> {
-    let all: Vec<_> = points
-        .iter()
-        .flat_map(|point| FAULTS.iter().map(move |fault| (point, *fault)))
-        .collect();
-    if std::env::var("KEEL_FAULTS").is_ok_and(|size| size == "full") {
-        return all;
-    }
-    let day = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs() / 86_400);
-    let step = (all.len() / few).max(1);
-    let first = usize::try_from(day).unwrap_or(0) % step;
-    all.into_iter().skip(first).step_by(step).collect()
 }
 
 fn injector() -> PathBuf {
