@@ -258,22 +258,34 @@ fn join_for_children(plan: &Plan, fds: &Fds) -> Result<Joined> {
         copy.map_err(|error| Error::host("dup", "a namespace's descriptor", error))
     };
     let inside_user = plan.namespaces.makes_inside_a_joined_user_namespace();
-    for (join, fd) in plan.namespaces.joins.iter().zip(&fds.joins) {
+    let on_a_stage = |kind| match kind {
+        USER => inside_user,
+        // While it still has the host's rights: it may be the host's.
+        NET | IPC | UTS | CGROUP => plan.namespaces.has(USER),
+        _ => false,
+    };
+    let joins = &plan.namespaces.joins;
+    let mut has_stage = false;
+    for join in joins {
         match join.kind {
-            USER if inside_user => joined.stage.push((copy(fd)?, USER)),
-            PID | TIME => match way_back(join.kind)? {
-                None => joined.stage.push((copy(fd)?, join.kind)),
-                Some(own) => {
-                    joined.restore.push((own, join.kind));
-                    clone::setns(fd.as_fd(), join.kind).map_err(|errno| {
-                        Error::host("join namespace", join.path.display(), errno)
-                    })?;
-                }
+            kind @ (PID | TIME) => match way_back(kind)? {
+                Some(own) => joined.restore.push((own, kind)),
+                None => has_stage = true,
             },
-            // While it still has the host's rights: it may be the host's.
-            NET | IPC | UTS | CGROUP if plan.namespaces.has(USER) => {
-                joined.stage.push((copy(fd)?, join.kind));
-            }
+            kind => has_stage |= on_a_stage(kind),
+        }
+    }
+    if has_stage {
+        // It joins them, and stays out itself: nobody inside sees it, and the pid that it knows its child by
+        // is the runtime's.
+        joined.restore.clear();
+    }
+    for (join, fd) in joins.iter().zip(&fds.joins) {
+        match join.kind {
+            kind if on_a_stage(kind) => joined.stage.push((copy(fd)?, kind)),
+            kind @ (PID | TIME) if has_stage => joined.stage.push((copy(fd)?, kind)),
+            kind @ (PID | TIME) => clone::setns(fd.as_fd(), kind)
+                .map_err(|errno| Error::host("join namespace", join.path.display(), errno))?,
             _ => {}
         }
     }

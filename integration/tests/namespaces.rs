@@ -301,6 +301,43 @@ fn a_user_namespace_is_joined_by_path() {
     assert_eq!(words, ["0", "0", "400000", "65536"]);
 }
 
+/// As containers of a pod with a user namespace and a shared pid namespace do.
+#[test]
+fn a_user_and_a_pid_namespace_are_joined_together() {
+    let runtime = Runtime::new();
+    if runtime.differs("1.1.5 refuses a path together with mappings") {
+        return;
+    }
+    let mut bundle = runtime.bundle();
+    bundle.user_namespace(400_000, 65_536).sleeper();
+    chown(bundle.rootfs(), Some(400_000), Some(400_000)).expect("root may");
+    let first = runtime.start(&bundle);
+    let mut bundle = runtime.bundle();
+    chown(bundle.rootfs(), Some(400_000), Some(400_000)).expect("root may");
+    let names = ["user", "pid", "net", "ipc", "uts"];
+    for (kind, file) in ["user", "pid", "network", "ipc", "uts"]
+        .into_iter()
+        .zip(names)
+    {
+        bundle.join(kind, &format!("/proc/{}/ns/{file}", first.pid()));
+    }
+    bundle.unset("/hostname").sleeper();
+    let second = runtime.start(&bundle);
+    for name in names {
+        assert_eq!(
+            proc::namespace(second.pid(), name),
+            proc::namespace(first.pid(), name),
+            "{name}"
+        );
+    }
+    let exec = runtime.call(&["exec", second.id(), "cat", "/proc/self/uid_map"]);
+    let out = exec.run().succeeds().stdout;
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!(words, ["0", "400000", "65536"]);
+    second.finish();
+    first.finish();
+}
+
 #[test]
 fn a_mount_has_the_ids_of_a_joined_user_namespace() {
     let runtime = Runtime::new();
