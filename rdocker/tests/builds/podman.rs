@@ -293,7 +293,11 @@ impl Podman {
     }
 
     fn run(&self, args: &[&str]) -> String {
-        let output = self.command(args).output().unwrap();
+        let mut output = self.command(args).output().unwrap();
+        // Podman executes a sealed copy of itself, which now and then it cannot seal: that is not judged here.
+        while String::from_utf8_lossy(&output.stderr).contains("sealing memfd copy") {
+            output = self.command(args).output().unwrap();
+        }
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{args:?}: {text}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
