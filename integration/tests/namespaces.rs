@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 
-use integration::{Container, Runtime, proc};
+use integration::{Bundle, Container, Runtime, proc};
 use serde_json::json;
 
 /// config.json's name and the name in /proc/PID/ns.
@@ -273,15 +273,23 @@ fn several_mappings_are_written_in_order() {
     assert_eq!(rows, [["0", "300000", "1000"], ["1000", "500000", "10"]]);
 }
 
+/// A container in a user namespace with 65,536 ids from `ids` on, and a bundle for one more whose root file
+/// system has the same owner.
+fn beside_a_user_namespace(runtime: &Runtime, ids: u32) -> (Container<'_>, Bundle) {
+    let owned = || {
+        let bundle = runtime.bundle();
+        chown(bundle.rootfs(), Some(ids), Some(ids)).expect("root may");
+        bundle
+    };
+    let mut first = owned();
+    first.user_namespace(ids, 65_536).sleeper();
+    (runtime.start(&first), owned())
+}
+
 #[test]
 fn a_user_namespace_is_joined_by_path() {
     let runtime = Runtime::new();
-    let mut bundle = runtime.bundle();
-    bundle.user_namespace(400_000, 65_536).sleeper();
-    chown(bundle.rootfs(), Some(400_000), Some(400_000)).expect("root may");
-    let first = runtime.start(&bundle);
-    let mut bundle = runtime.bundle();
-    chown(bundle.rootfs(), Some(400_000), Some(400_000)).expect("root may");
+    let (first, mut bundle) = beside_a_user_namespace(&runtime, 400_000);
     bundle
         .join("user", &format!("/proc/{}/ns/user", first.pid()))
         .sh("id -u; cat /proc/self/uid_map");
@@ -308,12 +316,7 @@ fn a_user_and_a_pid_namespace_are_joined_together() {
     if runtime.differs("1.1.5 refuses a path together with mappings") {
         return;
     }
-    let mut bundle = runtime.bundle();
-    bundle.user_namespace(400_000, 65_536).sleeper();
-    chown(bundle.rootfs(), Some(400_000), Some(400_000)).expect("root may");
-    let first = runtime.start(&bundle);
-    let mut bundle = runtime.bundle();
-    chown(bundle.rootfs(), Some(400_000), Some(400_000)).expect("root may");
+    let (first, mut bundle) = beside_a_user_namespace(&runtime, 400_000);
     let names = ["user", "pid", "net", "ipc", "uts"];
     for (kind, file) in ["user", "pid", "network", "ipc", "uts"]
         .into_iter()
@@ -370,12 +373,7 @@ fn a_joined_user_namespace_may_come_with_its_own_mappings() {
     if runtime.differs("1.1.5 refuses a path together with mappings") {
         return;
     }
-    let mut bundle = runtime.bundle();
-    bundle.user_namespace(410_000, 65_536).sleeper();
-    chown(bundle.rootfs(), Some(410_000), Some(410_000)).expect("root may");
-    let first = runtime.start(&bundle);
-    let mut bundle = runtime.bundle();
-    chown(bundle.rootfs(), Some(410_000), Some(410_000)).expect("root may");
+    let (first, mut bundle) = beside_a_user_namespace(&runtime, 410_000);
     bundle.user_namespace(410_000, 65_536);
     bundle
         .join("user", &format!("/proc/{}/ns/user", first.pid()))

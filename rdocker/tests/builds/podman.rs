@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use rdocker::image::tar::Reader;
 use serde_json::{Value, json};
@@ -293,12 +293,14 @@ impl Podman {
     }
 
     fn run(&self, args: &[&str]) -> String {
-        let mut output = self.command(args).output().unwrap();
-        // Podman executes a sealed copy of itself, which now and then it cannot seal: that is not judged here.
-        while String::from_utf8_lossy(&output.stderr).contains("sealing memfd copy") {
-            output = self.command(args).output().unwrap();
+        let once = || self.command(args).output().unwrap();
+        let stderr = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+        let mut output = once();
+        // Podman executes a sealed copy of itself, which now and then it cannot seal: no word on the image.
+        if stderr(&output).contains("sealing memfd copy") {
+            output = once();
         }
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let text = stderr(&output);
         assert!(output.status.success(), "{args:?}: {text}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
