@@ -11,8 +11,8 @@ const MUSL: &str = "/usr/lib/x86_64-linux-musl";
 
 /// Names that Rust has of glibc and musl does not have since 1.2.4, as its offsets have 64 bits always.
 const WITH_64_BITS: &[&str] = &[
-    "fstat", "fstatat", "fstatfs", "lseek", "lstat", "mmap", "open", "openat", "readdir",
-    "sendfile", "stat", "statfs",
+    "fstat", "fstatat", "fstatfs", "lseek", "lstat", "mmap", "openat", "readdir", "sendfile",
+    "stat", "statfs",
 ];
 
 fn main() {

@@ -17,6 +17,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -107,9 +108,11 @@ impl Bundle {
             )
         })?;
         let wanted = clean(&self.path.join(root.path()));
-        let real = wanted
-            .canonicalize()
-            .map_err(|errno| Error::host("invalid rootfs", wanted.display(), errno))?;
+        let failed = |error| Error::host("invalid rootfs", wanted.display(), error);
+        if is_directory_without_symlinks(&wanted) {
+            return Ok(wanted);
+        }
+        let real = wanted.canonicalize().map_err(failed)?;
         if real != wanted {
             return Err(Error::spec(
                 ".root.path",
@@ -128,6 +131,14 @@ impl Bundle {
         }
         Ok(real)
     }
+}
+
+/// Asked of the kernel in one step (`RESOLVE_NO_SYMLINKS`); false where it does not know (before 5.6).
+fn is_directory_without_symlinks(path: &Path) -> bool {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(AT_FDCWD, path, how).is_ok()
 }
 
 /// Decodes a config.json that is not a bundle's any more, such as the copy that is kept of it.

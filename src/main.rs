@@ -9,6 +9,7 @@ use keel::cli::{self, Exit, Invocation};
 use keel::context::{self, Context, Global};
 use keel::error::Error;
 use keel::seal;
+use keel::sys::heap;
 
 #[cfg(debug_assertions)]
 #[global_allocator]
@@ -22,7 +23,10 @@ keel::entry!(run);
 
 fn run(args: Vec<OsString>) -> u8 {
     let sealed = match seal::is_needed(args.iter().cloned()) {
-        true => seal::seal(args.iter().cloned()),
+        true => {
+            heap::map_ahead();
+            seal::seal(args.iter().cloned())
+        }
         false => Ok(None),
     };
     let Invocation { global, verb } = cli::parse(args);

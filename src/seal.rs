@@ -20,7 +20,7 @@ use libc::MOUNT_ATTR_RDONLY;
 use nix::fcntl::AT_FDCWD;
 
 use crate::error::{Error, Result};
-use crate::sys::exe::{self, Memory};
+use crate::sys::exe;
 use crate::sys::mount::{Attr, Reach};
 use crate::sys::proc::CStrings;
 use crate::sys::{Errno, fd, mount, path, proc};
@@ -93,27 +93,8 @@ fn read_only_mount() -> io::Result<OwnedFd> {
     };
     mount::set_attr(mount.as_fd(), readonly, Reach::One)?;
     let binary = File::open(format!("/proc/self/fd/{}", mount.as_raw_fd()))?;
-    exe::replace(binary.as_fd(), memory()?)?;
+    exe::replace(binary.as_fd())?;
     Ok(mount)
-}
-
-/// What the kernel shows of this process's memory.
-fn memory() -> io::Result<Memory> {
-    let stat = fd::read_record(File::open("/proc/self/stat")?)?;
-    let stat: procfs::process::Stat =
-        procfs::FromRead::from_read(stat.as_slice()).map_err(io::Error::other)?;
-    let pair = |from: Option<u64>, to: Option<u64>| Some([from?, to?]);
-    let memory = || {
-        Some(Memory {
-            code: [stat.startcode, stat.endcode],
-            data: pair(stat.start_data, stat.end_data)?,
-            heap: stat.start_brk?,
-            stack: stat.startstack,
-            arguments: pair(stat.arg_start, stat.arg_end)?,
-            environment: pair(stat.env_start, stat.env_end)?,
-        })
-    };
-    memory().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// A copy of the binary in memory that nobody can change any more.

@@ -12,14 +12,14 @@ use integration::{Bundle, Call, Kind, Runtime};
 const TOLERANCE: u64 = 10;
 
 /// System calls of all processes of a command, busybox's `true` among them (15).
-const RUN: u64 = 408;
+const RUN: u64 = 398;
 /// See [`RUN`].
-const EXEC: u64 = 205;
+const EXEC: u64 = 196;
 /// See [`RUN`].
-const STATE: u64 = 46;
+const STATE: u64 = 38;
 
 /// Thousands of instructions of a debug build. A quarter of them are musl's and dlmalloc's, which take more
-/// instructions than glibc's vectors and unlocked lists, and less time.
+/// instructions than glibc's vectors, and less time.
 const KILO_PLAN: u64 = 3210;
 /// See [`KILO_PLAN`].
 const KILO_STATE: u64 = 1430;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{PipeReader, Read, Write, pipe};
 use std::os::unix::net::UnixDatagram;
 
-use integration::{Container, PidfdSocket, Runtime, sys, wait_for};
+use integration::{Call, Container, PidfdSocket, Runtime, sys, wait_for};
 
 /// Reads to the end in a thread, so that a test can say whether the end has come.
 fn drain(mut reader: PipeReader) -> std::thread::JoinHandle<String> {
@@ -180,6 +180,37 @@ fn the_runtimes_environment_does_not_reach_the_program() {
     let mut lines: Vec<&str> = run.stdout.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["A=1", "HOME=/root", "PATH=/bin"]);
+}
+
+/// keel tells the kernel anew where its command line and its environment are, as it seals itself.
+#[test]
+fn ps_shows_the_runtimes_command_line_and_environment() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    bundle.sh("echo up; read _");
+    let shown = |call: Call<'_>| {
+        let (reader, writer) = pipe().expect("descriptors");
+        let running = call.stdin(reader).spawn();
+        running.wait_for_stdout("up");
+        let of = |name: &str| {
+            let text = std::fs::read_to_string(format!("/proc/{}/{name}", running.pid()));
+            text.expect("it waits for the program")
+        };
+        let shown = (of("cmdline"), of("environ"));
+        drop(writer);
+        let _ = running.wait();
+        shown
+    };
+    let call = runtime.call_run(&bundle).env("LAST", "x y");
+    let (line, environment) = shown(call);
+    let arguments: Vec<&str> = line.split('\0').collect();
+    assert!(line.ends_with(&format!("\0{}\0", bundle.id())), "{line:?}");
+    assert!(arguments.contains(&"--bundle"), "{line:?}");
+    assert!(environment.ends_with("\0") && environment.contains("LAST=x y\0"));
+    assert!(environment.contains(&format!("KEEL_TEST={}\0", runtime.token())));
+
+    let call = runtime.call_run(&bundle).through(&["/usr/bin/env", "-i"]);
+    assert_eq!(shown(call), (line, String::new()));
 }
 
 #[test]

@@ -172,11 +172,10 @@ impl Plan {
     }
 
     fn open_rootfs(&self) -> Result<Option<OwnedFd>> {
-        let path = || format!("root file system {} (.root.path)", shown(&self.rootfs));
-        let dir = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        nix::fcntl::open(&*self.rootfs, dir, Mode::empty())
-            .map_err(|errno| Error::host("open", path(), errno))?;
-        copy_of(&self.rootfs, Reach::Tree).map_err(|errno| Error::host("open", path(), errno))
+        copy_of(&self.rootfs, Reach::Tree).map_err(|errno| {
+            let path = format!("root file system {} (.root.path)", shown(&self.rootfs));
+            Error::host("open", path, errno)
+        })
     }
 
     /// Opens the namespaces to join and checks that each is of its kind.

@@ -7,6 +7,8 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{c_char, c_int};
 
@@ -30,9 +32,36 @@ macro_rules! entry {
             $crate::sys::entry::leave(code)
         }
 
-        // What Rust's library for glibc asks of glibc alone, where keel is linked with musl.
+        // What Rust's library for glibc asks of glibc alone, or of musl by another name.
         #[cfg(all(keel_musl, target_env = "gnu"))]
         mod glibc {
+            /// open(2) for keel: after `O_CLOEXEC` musl's own asks for close-on-exec again, by fcntl(2),
+            /// for Linux before 2.6.23.
+            // SAFETY: it has the prototype of fcntl.h but for the mode, which is passed as a fixed
+            // argument is, and not looked at unless a file is made.
+            #[allow(unsafe_code)]
+            #[unsafe(no_mangle)]
+            extern "C" fn open(
+                path: *const std::ffi::c_char,
+                flags: std::ffi::c_int,
+                mode: std::ffi::c_uint,
+            ) -> std::ffi::c_int {
+                // SAFETY: the caller's promise about `path` is passed on.
+                unsafe { $crate::sys::entry::open(path, flags, mode) }
+            }
+
+            /// open(2) for Rust's library.
+            // SAFETY: as `open`.
+            #[allow(unsafe_code)]
+            #[unsafe(no_mangle)]
+            extern "C" fn open64(
+                path: *const std::ffi::c_char,
+                flags: std::ffi::c_int,
+                mode: std::ffi::c_uint,
+            ) -> std::ffi::c_int {
+                open(path, flags, mode)
+            }
+
             /// Since 2.24 posix_spawn(3) tells of an execve that failed; musl's always has.
             // SAFETY: it has the prototype of gnu/libc-version.h, and musl has no such function.
             #[allow(unsafe_code)]
@@ -82,11 +111,29 @@ pub fn prepare() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// open(2) by openat(2), which is one system call in musl, too.
+///
+/// # Safety
+/// `path` is a string of C.
+#[cfg(all(keel_musl, target_env = "gnu"))]
+pub unsafe fn open(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { libc::openat(libc::AT_FDCWD, path, flags, mode) }
+}
+
+static COMMAND_LINE: AtomicPtr<*const c_char> = AtomicPtr::new(ptr::null_mut());
+
+/// What `main` got; null if [`entry!`](crate::entry) did not make it.
+pub fn command_line() -> *const *const c_char {
+    COMMAND_LINE.load(Ordering::Relaxed)
+}
+
 /// The command line, the program's name first.
 ///
 /// # Safety
 /// `argv` is the argument of `main`: strings that nobody changes, and a null pointer after the last.
 pub unsafe fn arguments(argv: *const *const c_char) -> Vec<OsString> {
+    COMMAND_LINE.store(argv.cast_mut(), Ordering::Relaxed);
     (0..)
         // SAFETY: nothing beyond the null pointer is looked at.
         .map(|index| unsafe { *argv.add(index) })

@@ -9,9 +9,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::slice;
 
-use libc::{c_int, c_ulong, c_void, off_t};
+use libc::{c_char, c_int, c_ulong, c_void, off_t};
 
-use super::{Errno, Result, check, proc};
+use super::{Errno, Result, check, entry, proc};
 
 unsafe extern "C" {
     /// The header of this program where it is loaded. The linker makes the name.
@@ -19,22 +19,42 @@ unsafe extern "C" {
     static HEADER: libc::Elf64_Ehdr;
 }
 
-/// Where the parts of this process's memory are, as files of `/proc/PID` show it: addresses, each pair
-/// a start and an end. See proc_pid_stat(5).
+/// Where the kernel put the strings of the command line and of the first environment, one after the
+/// other, and above the first stack: a start and an end each. See execve(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// The program's text.
-    pub code: [u64; 2],
-    /// Its initialised data.
-    pub data: [u64; 2],
-    /// Where the heap starts.
-    pub heap: u64,
-    /// Where the first stack starts.
-    pub stack: u64,
-    /// The strings of the command line.
-    pub arguments: [u64; 2],
-    /// The strings of the first environment.
-    pub environment: [u64; 2],
+struct Strings {
+    stack: u64,
+    arguments: [u64; 2],
+    environment: [u64; 2],
+}
+
+impl Strings {
+    /// Those that begin with the pointers at `first`.
+    ///
+    /// # Safety
+    /// `first` is what `main` got: pointers to strings, a null pointer, pointers to the strings of the
+    /// environment, a null pointer.
+    unsafe fn behind(first: *const *const c_char) -> Self {
+        // SAFETY: nothing beyond the null pointer is looked at.
+        let list = |first: *const *const c_char| unsafe {
+            let count = (0..).take_while(|&n| !(*first.add(n)).is_null()).count();
+            slice::from_raw_parts(first, count)
+        };
+        // SAFETY: a string's end is a part of it.
+        let end = |string: &*const c_char| unsafe { string.add(libc::strlen(*string) + 1) };
+        let arguments = list(first);
+        // SAFETY: the second list comes after the null pointer of the first.
+        let environment = list(unsafe { first.add(arguments.len() + 1) });
+        let start = arguments.first().or(environment.first());
+        let start = start.map_or(0, |string| string.addr() as u64);
+        let middle = arguments.last().map_or(start, |s| end(s).addr() as u64);
+        let last = environment.last().map_or(middle, |s| end(s).addr() as u64);
+        Self {
+            stack: first.addr() as u64 - size_of::<usize>() as u64,
+            arguments: [start, middle],
+            environment: [middle, last],
+        }
+    }
 }
 
 /// `struct prctl_mm_map` of linux/prctl.h: all that `PR_SET_MM_MAP` sets.
@@ -77,13 +97,19 @@ impl Program {
         Self {
             segments,
             base: start.addr() - first.map_or(0, |s| s.p_vaddr as usize),
-            // SAFETY: takes an integer.
-            page: unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize,
+            page: proc::page_size(),
         }
     }
 
     fn of(&self, kind: u32) -> impl Iterator<Item = &'static libc::Elf64_Phdr> {
         self.segments.iter().filter(move |s| s.p_type == kind)
+    }
+
+    /// Where the last loaded segment of these begins and ends, by which the kernel counts text and data.
+    fn spans(&self, is_one: impl Fn(&libc::Elf64_Phdr) -> bool) -> [u64; 2] {
+        let last = self.of(libc::PT_LOAD).filter(|s| is_one(s)).last();
+        let start = last.map_or(0, |s| s.p_vaddr) + self.base as u64;
+        [start, start + last.map_or(0, |s| s.p_filesz)]
     }
 
     /// From the page of the address `from` to that of `to`, which is not included.
@@ -115,7 +141,7 @@ pub fn protect_constants() -> Result<()> {
 /// than one thread or has mapped its executable by other means than starting; `EPERM` without
 /// `CAP_SYS_ADMIN` or `CAP_CHECKPOINT_RESTORE` in the user namespace; `EINVAL` on kernels without
 /// `CONFIG_CHECKPOINT_RESTORE`. The process is what it was before then.
-pub fn replace(file: BorrowedFd<'_>, memory: Memory) -> Result<()> {
+pub fn replace(file: BorrowedFd<'_>) -> Result<()> {
     let (old, new) = (
         nix::sys::stat::stat(c"/proc/self/exe")?,
         nix::sys::stat::fstat(file)?,
@@ -127,33 +153,45 @@ pub fn replace(file: BorrowedFd<'_>, memory: Memory) -> Result<()> {
         return Err(Errno::EBUSY);
     }
     let program = Program::this();
+    let mut written: Vec<*mut [u8]> = Vec::new();
     for segment in program.of(libc::PT_LOAD).filter(|s| s.p_filesz > 0) {
         let end = segment.p_vaddr + segment.p_filesz + program.page as u64 - 1;
         let pages = program.pages(segment.p_vaddr, end);
-        // SAFETY: these are the segment's pages, the file has their bytes at the same offset, and no
-        // other thread runs.
-        unsafe {
-            match segment.p_flags & libc::PF_W {
-                0 => map_again(
-                    pages,
-                    segment,
-                    file,
-                    segment.p_offset as usize & !(program.page - 1),
-                )?,
-                _ => detach(pages)?,
+        if segment.p_flags & libc::PF_W != 0 {
+            match written.last_mut() {
+                // Side by side, as nearly always, they are replaced in one step.
+                Some(last) if last.addr() + last.len() == pages.addr() => {
+                    *last = ptr::slice_from_raw_parts_mut(last.cast(), last.len() + pages.len());
+                }
+                _ => written.push(pages),
             }
+            continue;
         }
+        let offset = segment.p_offset as usize & !(program.page - 1);
+        // SAFETY: these are the segment's pages, the file has their bytes at the same offset.
+        unsafe { map_again(pages, segment, file, offset)? };
+    }
+    for pages in written {
+        // SAFETY: pages of this program, and no other thread runs.
+        unsafe { detach(pages)? };
     }
     protect_constants()?;
+    let command_line = entry::command_line();
+    if command_line.is_null() {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: it is what `main` got, and keel changes no variable of its own environment.
+    let strings = unsafe { Strings::behind(command_line) };
     // SAFETY: reads where libc's heap ends.
-    let heap_end = unsafe { libc::sbrk(0) }.addr() as u64;
+    let heap = unsafe { libc::sbrk(0) }.addr() as u64;
     let map = Map {
-        code: memory.code,
-        data: memory.data,
-        heap: [memory.heap, heap_end],
-        stack: memory.stack,
-        arguments: memory.arguments,
-        environment: memory.environment,
+        code: program.spans(|s| s.p_flags & libc::PF_X != 0),
+        data: program.spans(|_| true),
+        // Nobody uses it but a libc in its start-up.
+        heap: [heap, heap],
+        stack: strings.stack,
+        arguments: strings.arguments,
+        environment: strings.environment,
         auxv: 0,
         auxv_size: 0,
         exe: file.as_raw_fd() as u32,

@@ -16,6 +16,12 @@ pub fn is_single_threaded() -> bool {
     unsafe { libc::unshare(libc::CLONE_THREAD) == 0 }
 }
 
+/// Bytes of a page of memory. Man page: getauxval(3).
+pub fn page_size() -> usize {
+    // SAFETY: takes an integer.
+    unsafe { libc::getauxval(libc::AT_PAGESZ) as usize }
+}
+
 /// Asks for `signal` when the parent dies; 0 asks for none. Man page: `PR_SET_PDEATHSIG`(2const).
 pub fn set_parent_death_signal(signal: c_int) -> Result<()> {
     // SAFETY: integers only.
