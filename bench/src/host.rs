@@ -6,8 +6,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nix::fcntl::AT_FDCWD;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mknod};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -56,6 +58,7 @@ impl Host {
         fs::create_dir(&run).map_err(|e| format!("cannot make {}: {e}", run.display()))?;
         mount(Some("run"), &run, Some("tmpfs"), MsFlags::empty(), none)
             .map_err(|e| format!("cannot mount a tmpfs at {}: {e}", run.display()))?;
+        host.hide_null()?;
         host.compile("floor", include_str!("../floor.c"))?;
         host.compile("rusage", include_str!("../rusage.c"))?;
         host.hold_device_filter()?;
@@ -98,6 +101,20 @@ impl Host {
             .map_err(|e| format!("floor cannot attach a device filter: {e}"))?;
         self.holder = Some(holder);
         Ok(())
+    }
+
+    /// Puts a `/dev/null` of its own over the machine's, which runc 1.1 would give to the root of a user
+    /// namespace.
+    fn hide_null(&self) -> Result<(), String> {
+        let null = self.path("run").join("null");
+        let mode = Mode::from_bits_truncate(0o666);
+        mknod(&null, SFlag::S_IFCHR, mode, makedev(1, 3))
+            .and_then(|()| fchmodat(AT_FDCWD, &null, mode, FchmodatFlags::FollowSymlink))
+            .and_then(|()| {
+                let none = None::<&str>;
+                mount(Some(&null), "/dev/null", none, MsFlags::MS_BIND, none)
+            })
+            .map_err(|e| format!("cannot put {} over /dev/null: {e}", null.display()))
     }
 
     fn compile(&self, name: &str, source: &str) -> Result<(), String> {
