@@ -60,6 +60,8 @@ struct Tracer {
     newborn: HashSet<Pid>,
     /// What is to be put in place of the result when the call returns.
     pending: Option<i64>,
+    /// Who met with the fault.
+    struck: Option<Pid>,
     done: bool,
 }
 
@@ -98,6 +100,7 @@ fn run() -> Result<ExitCode, String> {
         born: 0,
         newborn: HashSet::new(),
         pending: None,
+        struck: None,
         done: false,
     };
     let end = tracer.follow(main).map_err(|errno| errno.to_string())?;
@@ -111,7 +114,7 @@ fn run() -> Result<ExitCode, String> {
         }
         WaitStatus::Exited(_, code) => {
             if !matches!(&tracer.task, Task::Inject { at, .. } if at.name.starts_with("wait")) {
-                say_what_is_left(code);
+                say_what_is_left(code, tracer.struck);
             }
             Ok(ExitCode::from(code.to_le_bytes()[0]))
         }
@@ -119,14 +122,20 @@ fn run() -> Result<ExitCode, String> {
     }
 }
 
-/// The children of a program that has ended with `code` are this process's now.
-fn say_what_is_left(code: i32) {
+/// The children of a program that has ended with `code` are this process's now. A container that `create`
+/// has left waiting may meet with the fault there, with nobody else to wait for it.
+fn say_what_is_left(code: i32, struck: Option<Pid>) {
     let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
     loop {
         let what = match waitpid(None, Some(flags)) {
             Ok(WaitStatus::StillAlive) if code != 0 => "lives",
             Ok(WaitStatus::StillAlive) | Err(_) => return,
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => "was not waited for",
+            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => {
+                if code == 0 && struck == Some(pid) {
+                    continue;
+                }
+                "was not waited for"
+            }
             // It was still followed, and has stopped for that.
             Ok(_) => continue,
         };
@@ -275,6 +284,7 @@ impl Tracer {
             }
             Task::Inject { at: wanted, .. } if wanted != at => {}
             Task::Inject { fault, .. } => {
+                self.struck = Some(pid);
                 // close(2) gives the descriptor back whatever it says.
                 if at.name != "close" {
                     // A number that no call has: the kernel does nothing.
