@@ -285,21 +285,14 @@ fn warnings(view: &View<'_>) -> Vec<Warning> {
     if view.spec.version().is_empty() {
         warn(".ociVersion".into(), "is missing; assuming 1.3.0");
     }
-    let mounts = view.spec.mounts().as_ref();
-    if mounts.is_some_and(|mounts| !mounts.is_empty()) && !view.has(Kind::Mount) {
+    let count = view.spec.mounts().as_ref().map_or(0, Vec::len);
+    if count > 0 && !view.has(Kind::Mount) {
         let why = "without a mount namespace these stay on the host until somebody unmounts them, \
                    with `umount -R` of the root file system";
         warn(".mounts".into(), why);
     }
-    for (index, mount) in view.spec.mounts().iter().flatten().enumerate() {
-        let relative = !mount.destination().is_absolute();
-        // An empty one is an error of the plan.
-        if relative && !mount.destination().as_os_str().is_empty() {
-            warn(
-                format!(".mounts[{index}].destination"),
-                "a relative path is deprecated; taking it as relative to /",
-            );
-        }
+    for (at, why) in mounts::doubtful(view) {
+        warn(at, &why);
     }
     if let Some(process) = view.spec.process() {
         for (at, why) in process::doubtful(process, view.host) {

@@ -3,7 +3,7 @@
 //! Source: runtime-spec config.md "Mounts" and config-linux.md; mount(8), mount_setattr(2).
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use integration::proc::{Mount, mount_at, parse_mountinfo};
@@ -335,6 +335,23 @@ fn a_bind_mount_keeps_the_sources_flags_that_nobody_mentions() {
     );
 }
 
+/// runc refuses them since 1.2, crun and youki do not: the source is what it was.
+#[test]
+fn the_options_of_a_tmpfs_change_nothing_on_a_bind_mount() {
+    let runtime = Runtime::new();
+    let source = runtime.dir().join("source");
+    fs::create_dir(&source).expect("writable");
+    fs::write(source.join("file"), [b'x'; 4096]).expect("writable");
+    let before = fs::metadata(&source).expect("it is there").mode();
+    let mut bundle = runtime.bundle();
+    bundle.bind(&source, "/mnt", "bind,nosuid,mode=700,size=1k,uid=7");
+    let all = mounts(&runtime, &mut bundle);
+    let mount = mount_at(&all, "/mnt").expect("mounted");
+    assert!(mount.has("nosuid"), "{:?}", mount.options);
+    let after = fs::metadata(&source).expect("it is there");
+    assert_eq!((after.mode(), after.uid()), (before, 0));
+}
+
 #[test]
 fn propagation_of_a_mount_is_as_asked() {
     let runtime = Runtime::new();
@@ -503,6 +520,29 @@ fn mounts_are_made_in_order_so_later_ones_cover() {
         "cat /mnt/which; grep -c ' /mnt/inside ' /proc/self/mountinfo",
     );
     assert_eq!(out, "b1\n");
+}
+
+/// Those who unmount, or look for what covers what, go by it.
+#[test]
+fn mountinfo_has_the_order_of_config_json() {
+    let runtime = Runtime::new();
+    let mut bundle = runtime.bundle();
+    let source = runtime.dir().join("source");
+    fs::create_dir(&source).expect("writable");
+    let places = ["/mnt/a", "/mnt/b", "/mnt/c", "/mnt/d"];
+    for (place, kind) in places.iter().zip(["tmpfs", "bind", "tmpfs", "rbind"]) {
+        match kind {
+            "tmpfs" => bundle.mount(kind, kind, place, ""),
+            _ => bundle.bind(&source, place, kind),
+        };
+    }
+    let all = mounts(&runtime, &mut bundle);
+    let found: Vec<&str> = all
+        .iter()
+        .map(|mount| mount.target.as_str())
+        .filter(|target| target.starts_with("/mnt/"))
+        .collect();
+    assert_eq!(found, places);
 }
 
 #[test]

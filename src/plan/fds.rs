@@ -33,7 +33,8 @@ pub struct Fds {
     pub init: Option<(OwnedFd, u64)>,
     /// For `exec`: where the process that enters leaves the pid of the one that has entered.
     pub successor: Option<Successor>,
-    /// For each bind mount a detached copy of its source; none if the caller may not copy it.
+    /// For each bind mount a detached copy of its source; none if the child makes it, or the caller may
+    /// not copy it.
     pub sources: Vec<Option<OwnedFd>>,
     /// For each device a detached copy of the host's node, where mknod(2) is not allowed.
     pub nodes: Vec<Option<OwnedFd>>,
@@ -112,6 +113,11 @@ impl Plan {
                 } => None,
                 What::Bind {
                     source,
+                    idmap: None,
+                    ..
+                } if self.is_copied_in_turn(source) => None,
+                What::Bind {
+                    source,
                     reach,
                     idmap,
                     ..
@@ -150,11 +156,22 @@ impl Plan {
         }
     }
 
+    /// Whether the child copies the source of a bind mount just before it attaches it. The kernel lists
+    /// mounts by their age since Linux 6.8, so that gives mountinfo the order of config.json.
+    ///
+    /// In a user namespace the child may not copy what is the host's; and a tree around the root file
+    /// system is copied before it has the container's mounts in it.
+    fn is_copied_in_turn(&self, source: &CStr) -> bool {
+        self.namespaces.new_ones() & MOUNT != 0
+            && !self.namespaces.has(USER)
+            && source != self.rootfs.as_c_str()
+            && !is_below(source, &self.rootfs)
+            && !is_below(&self.rootfs, source)
+    }
+
     fn is_in_rootfs(&self, path: &CStr) -> bool {
-        let below = path.to_bytes().strip_prefix(self.rootfs.as_bytes());
         // A plan without a root file system is for a container that has its own already.
-        let below = below.filter(|_| !self.rootfs.is_empty());
-        below.is_some_and(|rest| rest.first() == Some(&b'/'))
+        !self.rootfs.is_empty() && is_below(path, &self.rootfs)
     }
 
     /// The mounts of procfs and sysfs outside the root file system.
@@ -211,6 +228,13 @@ impl Plan {
         }
         Ok(fds)
     }
+}
+
+/// By their text alone.
+fn is_below(path: &CStr, top: &CStr) -> bool {
+    let top = top.to_bytes();
+    let below = path.to_bytes().strip_prefix(top);
+    below.is_some_and(|rest| rest.first() == Some(&b'/') || top == b"/")
 }
 
 /// Refuses to join a user namespace whose maps are not those of config.json, which files have been

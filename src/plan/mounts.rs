@@ -340,6 +340,17 @@ const REPLACED: u64 = MOUNT_ATTR_RDONLY
 /// a bind (1.28 does). crun and runc 1.1 hand them to the kernel, which ignores them.
 const CALLERS_WORDS: [&CStr; 3] = [c"U", c"Z", c"z"];
 
+/// Parameters of tmpfs, tmpfs(5), which some callers give to each of their mounts. On a bind they say
+/// nothing about what is allowed, so they are left out; others may, and are refused, as runc does with
+/// all since 1.2.
+const TMPFS_PARAMETERS: [&str; 6] = ["gid", "mode", "nr_blocks", "nr_inodes", "size", "uid"];
+
+/// Whether `option`, as in config.json, is without effect on a bind mount. `validate` warns of it.
+pub fn is_left_out_of_a_bind(option: &str) -> bool {
+    let key = option.split_once('=').map(|(key, _)| key);
+    key.is_some_and(|key| TMPFS_PARAMETERS.contains(&key))
+}
+
 fn bind_source(
     mount: &oci::Mount,
     reach: Reach,
@@ -357,10 +368,13 @@ fn bind_source(
         context.bundle.join(source).as_os_str(),
         &format!("{at}.source"),
     )?;
-    let is_callers = |(key, value): &&(CString, Option<CString>)| {
-        value.is_none() && CALLERS_WORDS.contains(&key.as_c_str())
+    let is_ignored = |(key, value): &&(CString, Option<CString>)| match value {
+        None => CALLERS_WORDS.contains(&key.as_c_str()),
+        Some(_) => TMPFS_PARAMETERS
+            .iter()
+            .any(|p| p.as_bytes() == key.as_bytes()),
     };
-    if let Some((key, _)) = options.params.iter().find(|param| !is_callers(param)) {
+    if let Some((key, _)) = options.params.iter().find(|param| !is_ignored(param)) {
         // In runc's words.
         let why = format!(
             "bind mounts cannot have any filesystem-specific options applied, and {key:?} is one"
@@ -631,14 +645,23 @@ mod tests {
     }
 
     #[test]
-    fn a_bind_may_have_the_words_that_buildah_leaves_in_it() {
+    fn a_bind_may_have_what_callers_leave_in_it_and_no_more() {
         let bind = |options: &str| {
             mount(&format!(
                 r#"{{"destination":"/x","source":"/y","options":["rbind",{options}]}}"#
             ))
         };
-        assert!(bind(r#""z","U""#).is_ok() && bind(r#""Z""#).is_ok());
-        assert!(bind(r#""z=1""#).is_err() && bind(r#""z","mode=1""#).is_err());
+        for taken in [r#""z","U""#, r#""Z""#, r#""mode=755","size=1k,uid=0""#] {
+            assert!(bind(taken).is_ok(), "{taken}");
+        }
+        for refused in [
+            r#""z=1""#,
+            r#""z","mode""#,
+            r#""mode=755","huge=always""#,
+            r#""r0""#,
+        ] {
+            assert!(bind(refused).is_err(), "{refused}");
+        }
     }
 
     #[test]
@@ -655,7 +678,7 @@ mod tests {
             (r#"{"destination":"/x"}"#, ".mounts[0].type"),
             (r#"{"destination":"/x","type":"bind"}"#, ".mounts[0].source"),
             (
-                r#"{"destination":"/x","source":"/y","options":["bind","size=1"]}"#,
+                r#"{"destination":"/x","source":"/y","options":["bind","context=x"]}"#,
                 ".mounts[0].options",
             ),
             (

@@ -152,6 +152,10 @@ pub fn replace(file: BorrowedFd<'_>) -> Result<()> {
     if !proc::is_single_threaded() {
         return Err(Errno::EBUSY);
     }
+    let command_line = entry::command_line();
+    if command_line.is_null() {
+        return Err(Errno::EINVAL);
+    }
     let program = Program::this();
     let mut written: Vec<*mut [u8]> = Vec::new();
     for segment in program.of(libc::PT_LOAD).filter(|s| s.p_filesz > 0) {
@@ -176,10 +180,6 @@ pub fn replace(file: BorrowedFd<'_>) -> Result<()> {
         unsafe { detach(pages)? };
     }
     protect_constants()?;
-    let command_line = entry::command_line();
-    if command_line.is_null() {
-        return Err(Errno::EINVAL);
-    }
     // SAFETY: it is what `main` got, and keel changes no variable of its own environment.
     let strings = unsafe { Strings::behind(command_line) };
     // SAFETY: reads where libc's heap ends.

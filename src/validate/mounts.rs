@@ -6,6 +6,7 @@ use oci_spec::runtime::{LinuxIdMapping, Mount};
 
 use super::View;
 use crate::error::{Error, Result};
+use crate::plan::mounts::is_left_out_of_a_bind;
 
 /// What may be mounted over below `/proc`: files that show the host where a container expects its
 /// own numbers (lxcfs), and two settings.
@@ -31,6 +32,29 @@ fn all<'a>(view: &View<'a>) -> impl Iterator<Item = (usize, &'a Mount)> {
 
 fn options(mount: &Mount) -> &[String] {
     mount.options().as_deref().unwrap_or_default()
+}
+
+/// What is allowed and probably not meant: the JSON path and why.
+pub fn doubtful(view: &View<'_>) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (index, mount) in all(view) {
+        let relative = !mount.destination().is_absolute();
+        // An empty one is an error of the plan.
+        if relative && !mount.destination().as_os_str().is_empty() {
+            let why = "a relative path is deprecated; taking it as relative to /";
+            found.push((format!(".mounts[{index}].destination"), why.to_owned()));
+        }
+        if !is_bind(mount) {
+            continue;
+        }
+        for (place, option) in options(mount).iter().enumerate() {
+            if is_left_out_of_a_bind(option) {
+                let why = format!("{option:?} is for a tmpfs; ignored, as this is a bind mount");
+                found.push((format!(".mounts[{index}].options[{place}]"), why));
+            }
+        }
+    }
+    found
 }
 
 fn is_bind(mount: &Mount) -> bool {
@@ -195,6 +219,22 @@ mod tests {
                 r#"{"destination":"proc/self","type":"tmpfs"}"#,
                 ".mounts[1].destination: ",
             ),
+        ]);
+    }
+
+    #[test]
+    fn what_a_bind_mount_has_of_a_tmpfs_is_ignored_with_a_warning() {
+        let options = |type_: &str| {
+            format!(
+                r#"{{"destination":"/b","type":"{type_}","source":"/x","options":["ro","size=1k"]}}"#
+            )
+        };
+        rows(&[
+            (
+                &options("bind"),
+                "ok, .mounts[1].options[1]: \"size=1k\" is for a tmpfs",
+            ),
+            (&options("tmpfs"), "ok"),
         ]);
     }
 

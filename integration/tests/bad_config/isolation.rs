@@ -287,8 +287,8 @@ fn mounts() -> Vec<Row> {
         ),
         Row::with(
             "bind with data",
-            mount("bind", "/tmp", "/mnt", "bind,size=5"),
-            &["size"],
+            mount("bind", "/tmp", "/mnt", "bind,huge=always"),
+            &["huge"],
         )
         .runc_accepts(),
         Row::with(
