@@ -205,6 +205,29 @@ fn a_bind_mount_shows_the_source_and_makes_its_target() {
     );
 }
 
+/// Who has checked a directory can hand over that very one.
+#[test]
+fn the_source_may_be_a_descriptor_of_the_caller() {
+    let runtime = Runtime::new();
+    if runtime.differs("runc and crun look for it in a process that does not have it") {
+        return;
+    }
+    let source = runtime.dir().join("source");
+    fs::create_dir(&source).expect("writable");
+    fs::write(source.join("which"), "opened").expect("writable");
+    let opened = fs::File::open(&source).expect("it was made just now");
+    fs::rename(&source, source.with_extension("old")).expect("writable");
+    for path in ["/proc/self/fd/3", "/dev/fd/3"] {
+        let mut bundle = runtime.bundle();
+        bundle
+            .bind(Path::new(path), "/mnt", "bind")
+            .sh("cat /mnt/which");
+        let opened = opened.try_clone().expect("there are descriptors");
+        let run = runtime.call_run(&bundle).fd(opened).run();
+        assert_eq!((run.code, run.stdout.as_str()), (0, "opened"), "{run:?}");
+    }
+}
+
 #[test]
 fn a_file_cannot_cover_a_directory_nor_a_directory_a_file() {
     let runtime = Runtime::new();

@@ -159,14 +159,17 @@ impl Plan {
     /// Whether the child copies the source of a bind mount just before it attaches it. The kernel lists
     /// mounts by their age since Linux 6.8, so that gives mountinfo the order of config.json.
     ///
-    /// In a user namespace the child may not copy what is the host's; and a tree around the root file
-    /// system is copied before it has the container's mounts in it.
+    /// In a user namespace the child may not copy what is the host's; a tree around the root file system
+    /// is copied before it has the container's mounts in it; and `/proc/self/fd/3` is what the caller
+    /// opened, which the child has no longer.
     fn is_copied_in_turn(&self, source: &CStr) -> bool {
+        let may_be_the_callers = is_below(source, c"/proc") || is_below(source, c"/dev/fd");
         self.namespaces.new_ones() & MOUNT != 0
             && !self.namespaces.has(USER)
             && source != self.rootfs.as_c_str()
             && !is_below(source, &self.rootfs)
             && !is_below(&self.rootfs, source)
+            && !may_be_the_callers
     }
 
     fn is_in_rootfs(&self, path: &CStr) -> bool {
