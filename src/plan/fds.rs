@@ -12,7 +12,7 @@ use super::idmap::{IdMap, Owners};
 use super::mounts::What;
 use super::namespaces::{self, MOUNT, USER};
 use super::nodes;
-use super::text::shown;
+use super::text::{is_within, shown};
 use crate::error::{Error, Result};
 use crate::sys::clone::{Side, Successor};
 use crate::sys::mount::{Reach, clone_tree, set_idmap};
@@ -163,18 +163,16 @@ impl Plan {
     /// is copied before it has the container's mounts in it; and `/proc/self/fd/3` is what the caller
     /// opened, which the child has no longer.
     fn is_copied_in_turn(&self, source: &CStr) -> bool {
-        let may_be_the_callers = is_below(source, c"/proc") || is_below(source, c"/dev/fd");
-        self.namespaces.new_ones() & MOUNT != 0
-            && !self.namespaces.has(USER)
-            && source != self.rootfs.as_c_str()
-            && !is_below(source, &self.rootfs)
-            && !is_below(&self.rootfs, source)
-            && !may_be_the_callers
+        let is_the_childs = self.namespaces.new_ones() & MOUNT != 0 && !self.namespaces.has(USER);
+        let apart = [self.rootfs.as_c_str(), c"/proc", c"/dev/fd"];
+        is_the_childs
+            && !apart.iter().any(|top| is_within(source, top))
+            && !is_within(&self.rootfs, source)
     }
 
     fn is_in_rootfs(&self, path: &CStr) -> bool {
         // A plan without a root file system is for a container that has its own already.
-        !self.rootfs.is_empty() && is_below(path, &self.rootfs)
+        !self.rootfs.is_empty() && is_within(path, &self.rootfs)
     }
 
     /// The mounts of procfs and sysfs outside the root file system.
@@ -231,13 +229,6 @@ impl Plan {
         }
         Ok(fds)
     }
-}
-
-/// By their text alone.
-fn is_below(path: &CStr, top: &CStr) -> bool {
-    let top = top.to_bytes();
-    let below = path.to_bytes().strip_prefix(top);
-    below.is_some_and(|rest| rest.first() == Some(&b'/') || top == b"/")
 }
 
 /// Refuses to join a user namespace whose maps are not those of config.json, which files have been

@@ -9,7 +9,7 @@ use libc::{MOUNT_ATTR_RELATIME, MOUNT_ATTR_STRICTATIME};
 use oci_spec::runtime as oci;
 
 use super::idmap::{self, IdMap, Owners};
-use super::text::{absolute, cstring};
+use super::text::{absolute, cstring, is_within};
 use crate::error::{Error, Result};
 use crate::sys::mount::{Attr, Reach};
 
@@ -343,12 +343,11 @@ const CALLERS_WORDS: [&CStr; 3] = [c"U", c"Z", c"z"];
 /// Parameters of tmpfs, tmpfs(5), which some callers give to each of their mounts. On a bind they say
 /// nothing about what is allowed, so they are left out; others may, and are refused, as runc does with
 /// all since 1.2.
-const TMPFS_PARAMETERS: [&str; 6] = ["gid", "mode", "nr_blocks", "nr_inodes", "size", "uid"];
+const TMPFS_PARAMETERS: [&[u8]; 6] = [b"gid", b"mode", b"nr_blocks", b"nr_inodes", b"size", b"uid"];
 
-/// Whether `option`, as in config.json, is without effect on a bind mount. `validate` warns of it.
-pub fn is_left_out_of_a_bind(option: &str) -> bool {
-    let key = option.split_once('=').map(|(key, _)| key);
-    key.is_some_and(|key| TMPFS_PARAMETERS.contains(&key))
+/// Whether the parameter `key`, given with a value, is left out of a bind mount. `validate` warns of it.
+pub fn is_left_out_of_a_bind(key: &[u8]) -> bool {
+    TMPFS_PARAMETERS.contains(&key)
 }
 
 fn bind_source(
@@ -370,9 +369,7 @@ fn bind_source(
     )?;
     let is_ignored = |(key, value): &&(CString, Option<CString>)| match value {
         None => CALLERS_WORDS.contains(&key.as_c_str()),
-        Some(_) => TMPFS_PARAMETERS
-            .iter()
-            .any(|p| p.as_bytes() == key.as_bytes()),
+        Some(_) => is_left_out_of_a_bind(key.to_bytes()),
     };
     if let Some((key, _)) = options.params.iter().find(|param| !is_ignored(param)) {
         // In runc's words.
@@ -409,12 +406,8 @@ pub fn find_sources_inside(list: &mut [Mount], rootfs: &CStr) {
         let Ok(path) = CStr::from_bytes_with_nul(path) else {
             continue;
         };
-        let below = |path: &CStr, top: &CStr| {
-            let rest = path.to_bytes().strip_prefix(top.to_bytes());
-            rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
-        };
         let brought = |mount: &Mount| {
-            below(path, &mount.target) || *reach == TREE && below(&mount.target, path)
+            is_within(path, &mount.target) || *reach == TREE && is_within(&mount.target, path)
         };
         if path.to_bytes().first() == Some(&b'/') && earlier.iter().any(brought) {
             *inside = Some(path.to_owned());

@@ -20,6 +20,13 @@ pub fn cstring(text: impl AsRef<OsStr>, at: &str) -> Result<CString> {
     CString::new(bytes).map_err(|_| Error::spec(at, "the string contains a zero byte"))
 }
 
+/// Whether `path` is `top` or below it, by their text alone.
+pub fn is_within(path: &CStr, top: &CStr) -> bool {
+    let top = top.to_bytes();
+    let rest = path.to_bytes().strip_prefix(top);
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')) || top == b"/")
+}
+
 /// A path inside the container: made absolute, without `.`, doubled slashes or inner `..`.
 ///
 /// # Errors
@@ -60,6 +67,19 @@ pub fn absolute(path: &Path, at: &str) -> Result<CString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_within_a_directory_is_told_by_whole_names() {
+        for (path, top, within) in [
+            (c"/a", c"/a", true),
+            (c"/a/b", c"/a", true),
+            (c"/ab", c"/a", false),
+            (c"/a", c"/a/b", false),
+            (c"/a", c"/", true),
+        ] {
+            assert_eq!(is_within(path, top), within, "{path:?} {top:?}");
+        }
+    }
 
     #[test]
     fn paths_are_cleaned_lexically() {

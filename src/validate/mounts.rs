@@ -48,7 +48,8 @@ pub fn doubtful(view: &View<'_>) -> Vec<(String, String)> {
             continue;
         }
         for (place, option) in options(mount).iter().enumerate() {
-            if is_left_out_of_a_bind(option) {
+            let key = option.split_once('=').map(|(key, _)| key.as_bytes());
+            if key.is_some_and(is_left_out_of_a_bind) {
                 let why = format!("{option:?} is for a tmpfs; ignored, as this is a bind mount");
                 found.push((format!(".mounts[{index}].options[{place}]"), why));
             }
